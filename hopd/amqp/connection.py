@@ -1,0 +1,412 @@
+"""One connection to a broker, from its socket to its end: our adapter for pika's protocol state machine.
+
+pika's own adapters are slow, run callbacks where blocking is illegal under gevent, or are on their way out. This one is
+a reader and a writer over a standard library socket. It hands deliveries and confirms on without pika, and gives pika
+every other method frame. Heartbeats need no timers here: the writer sends one when it had nothing else to say for half
+the interval, and the reader's receive gives up after the whole of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, NoReturn
+
+import pika
+import pika.connection
+import pika.exceptions
+import pika.frame
+
+from hopd.amqp import frames, transport, wire
+from hopd.amqp.channel import Channel
+from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.settlement import Settlement
+from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, ConnectionLost
+from hopd.version import __version__
+
+LOGGER = logging.getLogger(__name__)
+
+#: What the reader grants beyond the negotiated heartbeat before it calls the peer dead; two of its heartbeats are missing by then. Seconds.
+HEARTBEAT_GRACE = 2.0
+
+#: How long a closed socket may take to be noticed by the reader. Seconds.
+ABORT_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to connect. Times in seconds; `name` is what the broker's management page shows."""
+
+    name: str = "hopd"
+    heartbeat: float = 60.0
+    connect_timeout: float = 10.0
+
+
+class Connection:
+    """An AMQP connection. Its duties, in the order of `run`:
+
+    1. connect the stream and start the writer;
+    2. read: hand deliveries, confirms and returns to their channels, the rest to pika;
+    3. at the end, whoever caused it: close every channel with the reason, stop the writer, give the socket back.
+
+    `lock` guards pika's state and the outbox. Whoever holds it only computes; nobody waits under it.
+    """
+
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+        self.endpoint = endpoint
+        self.lock = threading.RLock()
+        self.blocked: str | None = None
+        self.unblocked = threading.Event()
+        self.unblocked.set()
+        self.on_blocked: Callable[[str | None], None] = lambda _reason: None
+        self._options = options
+        self._transport: transport.Transport | None = None
+        self._protocol: _Protocol | None = None
+        self._decoder = wire.Decoder()
+        self._channels: dict[int, Channel] = {}
+        self._outbox: deque[bytes] = deque()
+        self._dirty: deque[Settlement] = deque()
+        self._holding: dict[Settlement, None] = {}
+        self._wakeup = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._closing = False
+        self._last_sent = monotonic()
+        self._heartbeat = options.heartbeat
+
+    # --- the reader ---------------------------------------------------------------------------
+
+    def run(self, on_open: Callable[[Connection], None]) -> BrokerError:
+        """Connect and read until the end; returns why it ended. `on_open` runs on the reader and must not block."""
+        reason: BrokerError = ConnectionLost("the connection was closed by us")
+        writer: threading.Thread | None = None
+        try:
+            self._transport = transport.connect(self.endpoint, self._options.connect_timeout)
+            writer = threading.Thread(target=self._write_until_end, name=f"{self._options.name}-writer", daemon=True)
+            writer.start()
+            self._read_until_end(on_open)
+        except BrokerError as error:
+            reason = error
+        finally:
+            self._end(reason, writer)
+        return reason
+
+    def _read_until_end(self, on_open: Callable[[Connection], None]) -> None:
+        deadline = monotonic() + self._options.connect_timeout
+        protocol = self._start_protocol()
+        stream = self._stream()
+        while True:
+            timeout = self._heartbeat + HEARTBEAT_GRACE if protocol.opened else deadline - monotonic()
+            if timeout <= 0:
+                raise BrokerTimeout(f"the broker did not finish the handshake within {self._options.connect_timeout:.0f} s")
+            was_open = protocol.opened
+            data = stream.receive(timeout)
+            if not data:
+                raise self._explain_end(protocol)
+            with self.lock:
+                self._dispatch(data, protocol)
+            if protocol.finished:
+                raise self._explain_end(protocol)
+            if protocol.opened and not was_open:
+                self._heartbeat = float(protocol.params.heartbeat or self._options.heartbeat)
+                self._decoder.frame_max = protocol.params.frame_max
+                on_open(self)
+
+    def _start_protocol(self) -> _Protocol:
+        with self.lock:
+            if self._closing:
+                raise ConnectionLost("the connection was closed by us")
+            self._protocol = _Protocol(self.endpoint, self._options, self._emit, self._set_blocked)
+            self._protocol._on_stream_connected()
+            return self._protocol
+
+    def _dispatch(self, data: bytes, protocol: _Protocol) -> None:
+        try:
+            events = self._decoder.feed(data)
+        except (wire.FrameError, struct.error, IndexError) as error:
+            raise ConnectionLost(f"the broker's bytes make no sense: {error}") from error
+        channels = self._channels
+        for event in events:
+            if type(event) is wire.Delivery:
+                channel = channels.get(event.channel)
+                if channel is not None:
+                    channel.on_delivery(event)
+            elif isinstance(event, wire.MethodFrame):
+                self._hand_to_pika(event, protocol)
+            elif not isinstance(event, wire.Delivery):
+                self._hand_to_publisher(event)
+
+    def _hand_to_publisher(self, event: wire.Confirm | wire.Returned) -> None:
+        channel = self._channels.get(event.channel)
+        if channel is not None:
+            channel.on_publishing_event(event)
+
+    def _hand_to_pika(self, event: wire.MethodFrame, protocol: _Protocol) -> None:
+        try:
+            frame = pika.frame.decode_frame(event.data)[1]
+            if frame is None:
+                raise ConnectionLost("the broker sent a method frame that is cut short")
+            protocol._process_frame(frame)
+        except pika.exceptions.AMQPError as error:
+            raise ConnectionLost(f"the protocol broke down: {error!r}") from error
+
+    def _explain_end(self, protocol: _Protocol) -> BrokerError:
+        if protocol.refusal is not None:
+            code, text = protocol.refusal
+            return refusal(code, text)
+        if protocol.failure is not None:
+            return ConnectionLost(f"the protocol broke down: {protocol.failure!r}")
+        if self._closing:
+            return ConnectionLost("the connection was closed by us")
+        if not protocol.opened:
+            return ConnectionLost("the broker hung up during the handshake")
+        return ConnectionLost("the broker hung up")
+
+    def _end(self, reason: BrokerError, writer: threading.Thread | None) -> None:
+        with self.lock:
+            self._closing = True
+            channels, self._channels = list(self._channels.values()), {}
+            for channel in channels:
+                channel.on_end(reason)
+            if self._protocol is not None and self._protocol.opened:
+                self._protocol.lose()
+        self.unblocked.set()
+        self._stopping.set()
+        if self._transport is not None:
+            self._transport.shutdown()
+        self._wakeup.set()
+        if writer is not None:
+            writer.join()
+        if self._transport is not None:
+            self._transport.close()
+        self._ended.set()
+
+    def _stream(self) -> transport.Transport:
+        if self._transport is None:
+            raise ConnectionLost("the connection is not connected")
+        return self._transport
+
+    def _set_blocked(self, reason: str | None) -> None:
+        self.blocked = reason
+        if reason is None:
+            self.unblocked.set()
+        else:
+            self.unblocked.clear()
+        self.on_blocked(reason)
+
+    # --- the writer ---------------------------------------------------------------------------
+
+    def _emit(self, data: bytes) -> None:
+        self._outbox.append(data)
+        self._wakeup.set()
+
+    def wake(self, settlement: Settlement) -> None:
+        """Something was settled; the writer asks for it. From any thread; the channels' settlements call it."""
+        self._dirty.append(settlement)
+        self._wakeup.set()
+
+    def _write_until_end(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wakeup.wait(self._pause())
+                self._wakeup.clear()
+                self._send(self._collect())
+        except BrokerError as error:
+            # The reader sees the same end of the stream and tells everybody; the writer only has to leave.
+            LOGGER.debug("The writer stops: %s", error, extra={"event": "writer_stopped"})
+            self._stream().shutdown()
+
+    def _pause(self) -> float:
+        """Seconds until there is something to do though nobody wakes us."""
+        if self._outbox or self._dirty:
+            return 0.0
+        at = self._last_sent + self._heartbeat / 2
+        for settlement in self._holding:
+            at = min(at, settlement.due or at)
+        return max(0.0, at - monotonic())
+
+    def _collect(self) -> bytes:
+        """Everything that is to be sent now, in one piece; a heartbeat when nothing was sent for half the interval."""
+        now = monotonic()
+        with self.lock:
+            self._take_settlements(now)
+            pieces = list(self._outbox)
+            self._outbox.clear()
+        if not pieces and now - self._last_sent >= self._heartbeat / 2 and self._protocol is not None and self._protocol.opened:
+            pieces.append(frames.HEARTBEAT)
+        return b"".join(pieces)
+
+    def _take_settlements(self, now: float) -> None:
+        """Move what was settled to the outbox. Under the lock, so that no ack follows its channel's close."""
+        asking = [settlement for settlement in self._holding if (settlement.due or now) <= now]
+        while self._dirty:
+            asking.append(self._dirty.popleft())
+        for settlement in asking:
+            frames = settlement.take(now)
+            if frames:
+                self._outbox.append(frames)
+            if settlement.due is None:
+                self._holding.pop(settlement, None)
+            else:
+                self._holding[settlement] = None
+
+    def _send(self, data: bytes) -> None:
+        if not data:
+            return
+        rest = memoryview(data)
+        stream = self._stream()
+        # A broker under an alarm takes nothing for as long as it likes; a dead one is noticed by the reader, which ends this loop.
+        while rest and not self._stopping.is_set():
+            rest = rest[stream.send(rest) :]
+        self._last_sent = monotonic()
+
+    # --- for everybody else -------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether channels can be opened now."""
+        return self._protocol is not None and self._protocol.opened and not self._closing
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame both sides agreed on, in bytes."""
+        return self._decoder.frame_max
+
+    @property
+    def server_version(self) -> tuple[int, ...]:
+        """The broker's version, for what differs by version; empty when it does not say."""
+        properties: dict[str, Any] = (self._protocol.server_properties if self._protocol else None) or {}
+        numbers = str(properties.get("version", "")).split("-")[0].split(".")
+        return tuple(int(number) for number in numbers if number.isdigit())
+
+    def channel(self, deadline: float, *, ack_window: float) -> Channel:
+        """Open a channel before `deadline` (monotonic seconds); `ConnectionLost` or `BrokerTimeout` otherwise."""
+        with self.lock:
+            if self._protocol is None or not self.is_open:
+                raise ConnectionLost("the connection is not open")
+            try:
+                channel = Channel(self, self._protocol, ack_window=ack_window)
+            except pika.exceptions.NoFreeChannels as error:
+                raise BrokerRefused("the connection has no free channel left", code=504) from error
+            self._channels[channel.number] = channel
+        channel.wait_open(deadline)
+        return channel
+
+    def forget(self, channel: Channel) -> None:
+        """The channel is closed; its number may be used again. Under the lock."""
+        if self._channels.get(channel.number) is channel:
+            del self._channels[channel.number]
+
+    def flush_settlements(self) -> None:
+        """Put every settlement so far into the outbox, ahead of what is sent next. Under the lock."""
+        self._take_settlements(monotonic())
+
+    def send(self, frames: bytes) -> None:
+        """Queue frames that were encoded by `wire`. Under the lock, where their order matters."""
+        self._emit(frames)
+
+    def ping(self) -> None:
+        """Make the writer run."""
+        self._wakeup.set()
+
+    def close(self, deadline: float) -> None:
+        """Leave in order (settlements, channels, connection) and return when all is released, at the latest soon after `deadline`."""
+        with self.lock:
+            self._closing = True
+            self.flush_settlements()
+            polite = self._protocol is not None and self._protocol.leave()
+        if not polite or not self._ended.wait(max(0.0, deadline - monotonic())):
+            self.abort()
+            self._ended.wait(ABORT_TIMEOUT)
+
+    def abort(self) -> None:
+        """End the stream at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.shutdown()
+
+
+def refusal(code: int, text: str) -> BrokerError:
+    """The broker's own close, by its code: a reason to wait and try again, or a refusal that somebody has to mend."""
+    if code in (320, 200):  # connection-forced: an operator or a shutdown
+        return ConnectionLost(f"the broker closed the connection: {text}")
+    return BrokerRefused(f"the broker refused: {text} ({code})", code=code)
+
+
+class _Protocol(pika.connection.Connection):  # type: ignore[misc]  # pika ships no types
+    """pika's connection state machine, with our outbox for its stream."""
+
+    def __init__(self, endpoint: Endpoint, options: Options, emit: Callable[[bytes], None], blocked: Callable[[str | None], None]) -> None:
+        self.opened = False
+        self.finished = False
+        self.refusal: tuple[int, str] | None = None
+        self.failure: BaseException | None = None
+        self._emit = emit
+        parameters = pika.ConnectionParameters(
+            host=endpoint.host,
+            port=endpoint.port,
+            virtual_host=endpoint.vhost,
+            credentials=pika.PlainCredentials(endpoint.user, endpoint.password),
+            heartbeat=max(1, round(options.heartbeat)),
+            client_properties={
+                "product": "hopd",
+                "version": __version__,
+                "information": "jobs from RabbitMQ",
+                "connection_name": options.name,
+            },
+        )
+        super().__init__(parameters, on_open_callback=self._on_open, on_open_error_callback=_ignore, on_close_callback=_ignore)
+        self.add_on_connection_blocked_callback(lambda _c, frame: blocked(frame.method.reason or "the broker gives no reason"))
+        self.add_on_connection_unblocked_callback(lambda _c, _frame: blocked(None))
+
+    def _on_open(self, _connection: pika.connection.Connection) -> None:
+        self.opened = True
+
+    def leave(self) -> bool:
+        """Close the channels, then the connection; the broker's last word makes `finished` true. False when there is nobody to tell."""
+        if not self.is_open:
+            return bool(self.is_closing)
+        self.close()
+        return True
+
+    def lose(self) -> None:
+        """The stream is gone: let pika close its channels."""
+        if not self.is_closed:
+            self._on_stream_terminated(pika.exceptions.StreamLostError("the stream ended"))
+
+    # --- what pika asks of an adapter ---------------------------------------------------------
+
+    def _adapter_connect_stream(self) -> None:
+        """Nothing: the stream is connected before pika hears of it."""
+
+    def _adapter_disconnect_stream(self) -> None:
+        error = self._error
+        if isinstance(error, pika.exceptions.ConnectionClosedByBroker):
+            self.refusal = (error.reply_code, error.reply_text)
+        elif not isinstance(error, pika.exceptions.ConnectionClosedByClient):
+            self.failure = error
+        self.finished = True
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        self._emit(data)
+
+    def _create_heartbeat_checker(self) -> None:
+        return None
+
+    def _adapter_call_later(self, delay: float, callback: Callable[[], Any]) -> NoReturn:
+        raise AssertionError(f"no timers here (heartbeats are the reader's and the writer's), yet {callback} is to run in {delay} s")
+
+    def _adapter_remove_timeout(self, timeout_id: object) -> NoReturn:
+        raise AssertionError(f"no timers here, yet {timeout_id} is to be removed")
+
+    def _adapter_add_callback_threadsafe(self, callback: Callable[..., Any]) -> NoReturn:
+        raise AssertionError(f"{callback} is to be called under the connection's lock, from any thread")
+
+
+def _ignore(_connection: object, _error: object) -> None:
+    """The reader explains the end; pika's own callbacks need no second listener."""

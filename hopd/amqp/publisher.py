@@ -1,0 +1,241 @@
+"""Publishing with confirms: every message mandatory, every caller waiting for its own confirm until its own deadline.
+
+RabbitMQ returns an unroutable message before it confirms it, on the same channel. A confirm may speak for many at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from hopd.amqp import frames
+from hopd.amqp.channel import Channel
+from hopd.amqp.connection import Connection
+from hopd.amqp.properties import PropertiesError, decode
+from hopd.amqp.topology import NOT_FOUND
+from hopd.amqp.wire import Confirm, Returned
+from hopd.errors import (
+    BrokerBlocked,
+    BrokerError,
+    BrokerRefused,
+    BrokerTimeout,
+    BrokerUnreachable,
+    PutError,
+    PutRefused,
+    PutTimeout,
+    PutUncertain,
+    Unroutable,
+)
+
+#: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
+WINDOW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish; `properties` are encoded already, `message_id` is the one in them."""
+
+    exchange: str
+    routing_key: str
+    properties: bytes
+    body: bytes
+    message_id: str | None = None
+
+
+class Source(Protocol):
+    """Where a publisher gets its connection: a link."""
+
+    def connection(self, deadline: float) -> Connection:
+        """An open connection before the deadline."""
+
+
+class _Pending:
+    """A message on its way: a gate that opens when the broker, or the end of the channel, has decided about it."""
+
+    __slots__ = ("_gate", "error", "message")
+
+    def __init__(self, message: Outgoing) -> None:
+        self.message = message
+        self.error: PutError | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def settle(self, error: PutError | None) -> None:
+        self.error = error or self.error
+        self._gate.release()
+
+    def wait(self, deadline: float) -> bool:
+        return self._gate.acquire(timeout=max(0.0, deadline - monotonic()))
+
+
+class _ConfirmChannel:
+    """One channel with confirms, and what is unconfirmed on it. Sequence numbers start at 1 with each channel."""
+
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self.connection = connection
+        self._channel: Channel = connection.channel(deadline, ack_window=0.0)
+        self._pending: dict[int, _Pending] = {}
+        self._sequence = 0
+        self._confirmed = 0
+        self._channel.select_confirms(self._on_event, deadline)
+        self._channel.on_lost(self._on_lost)
+
+    @property
+    def usable(self) -> bool:
+        return self._channel.lost is None and self.connection.is_open
+
+    def send(self, message: Outgoing) -> _Pending:
+        """Hand the message to the writer; `BrokerError` when the channel is gone, then nothing was sent."""
+        pending = _Pending(message)
+        exchange, key = message.exchange.encode(), message.routing_key.encode()
+        data = frames.publish(self._channel.number, exchange, key, message.properties, message.body, self.connection.frame_max)
+        with self.connection.lock:
+            if self._channel.lost is not None:
+                raise self._channel.lost
+            self._sequence += 1
+            self._pending[self._sequence] = pending
+            self.connection.send(data)
+        return pending
+
+    def _on_event(self, event: Confirm | Returned) -> None:
+        if isinstance(event, Returned):
+            self._on_returned(event)
+            return
+        error = None if event.accepted else PutRefused()
+        for sequence in range(self._confirmed + 1, event.tag + 1) if event.multiple else (event.tag,):
+            pending = self._pending.pop(sequence, None)
+            if pending is not None:
+                pending.settle(error)
+        if event.multiple:
+            self._confirmed = event.tag
+
+    def _on_returned(self, event: Returned) -> None:
+        """Mark what the broker sent back. Messages alike in exchange, key and id are routed alike, so marking each of them is right."""
+        try:
+            message_id = decode(event.raw_properties).message_id
+        except PropertiesError:
+            message_id = None
+        for pending in self._pending.values():
+            message = pending.message
+            if (message.exchange, message.routing_key, message.message_id) == (event.exchange, event.routing_key, message_id):
+                pending.error = Unroutable(f"{_target(message)} was returned: {event.text}. Was the topic's queue deleted?")
+
+    def _on_lost(self, reason: BrokerError) -> None:
+        for pending in self._pending.values():
+            pending.settle(_lost_on_the_way(pending.message, reason))
+        self._pending.clear()
+
+
+def _target(message: Outgoing) -> str:
+    name = f"the job {message.message_id}" if message.message_id else "a job"
+    return f"{name} for {message.routing_key!r} on exchange {message.exchange!r}"
+
+
+def _lost_on_the_way(message: Outgoing, reason: BrokerError) -> PutError:
+    if isinstance(reason, BrokerRefused):
+        if reason.code == NOT_FOUND and f"'{message.exchange}'" in str(reason):
+            return Unroutable(f"{_target(message)} was not put: {reason}")
+        return PutUncertain(f"{_target(message)} may not have been put, the broker closed the channel: {reason}")
+    return PutUncertain(f"{_target(message)} may or may not have been put: {reason}")
+
+
+class Publisher:
+    """Publishes over a link's connection, from any number of threads or greenlets."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._channel: _ConfirmChannel | None = None
+        self._opening = threading.Lock()
+        self._under_way = 0
+        self._idle = threading.Condition()
+
+    def publish(self, message: Outgoing, deadline: float) -> None:
+        """Return when the broker has confirmed the message. A `PutError` says what is known otherwise; see the errors."""
+        with self._count():
+            pending = self._send(message, deadline)
+            self._await(pending, deadline)
+
+    def publish_many(self, messages: Iterable[Outgoing], timeout: float) -> tuple[int, dict[int, PutError]]:
+        """Publish with up to `WINDOW` unconfirmed, `timeout` seconds for each.
+
+        Returns how many were confirmed, and for each of the others its index and error.
+        """
+        confirmed = 0
+        failures: dict[int, PutError] = {}
+        window: list[tuple[int, _Pending, float]] = []
+
+        def settle(count: int) -> int:
+            good = 0
+            for index, pending, deadline in window[:count]:
+                try:
+                    self._await(pending, deadline)
+                    good += 1
+                except PutError as error:
+                    failures[index] = error
+            del window[:count]
+            return good
+
+        with self._count():
+            for index, message in enumerate(messages):
+                deadline = monotonic() + timeout
+                try:
+                    window.append((index, self._send(message, deadline), deadline))
+                except PutError as error:
+                    failures[index] = error
+                if len(window) >= WINDOW:
+                    confirmed += settle(WINDOW // 2)
+            confirmed += settle(len(window))
+        return confirmed, failures
+
+    def wait_idle(self, deadline: float) -> bool:
+        """Wait until nothing is being published any more; False at the deadline."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._under_way == 0, max(0.0, deadline - monotonic()))
+
+    @contextmanager
+    def _count(self) -> Iterator[None]:
+        with self._idle:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.notify_all()
+
+    def _send(self, message: Outgoing, deadline: float) -> _Pending:
+        while True:
+            try:
+                channel = self._usable_channel(deadline)
+                if not channel.connection.unblocked.wait(max(0.0, deadline - monotonic())):
+                    raise BrokerBlocked(f"{_target(message)} was not sent, the broker takes no jobs: {channel.connection.blocked}")
+                return channel.send(message)
+            except BrokerRefused as error:
+                raise PutRefused(f"{_target(message)} was not sent: {error}") from error
+            except BrokerError as error:
+                # Nothing was sent; the next round has a new channel, until the deadline ends it.
+                if monotonic() >= deadline or isinstance(error, (BrokerUnreachable, BrokerTimeout)):
+                    raise PutTimeout(f"{_target(message)} was not sent: {error}") from error
+
+    def _usable_channel(self, deadline: float) -> _ConfirmChannel:
+        channel = self._channel
+        if channel is None or not channel.usable:
+            with self._opening:
+                channel = self._channel
+                if channel is None or not channel.usable:
+                    channel = self._channel = _ConfirmChannel(self._source.connection(deadline), deadline)
+        return channel
+
+    def _await(self, pending: _Pending, deadline: float) -> None:
+        if not pending.wait(deadline):
+            channel = self._channel
+            if channel is not None and channel.connection.blocked is not None:
+                raise BrokerBlocked(f"{_target(pending.message)} is not confirmed, the broker takes no jobs: {channel.connection.blocked}")
+            raise PutTimeout(f"{_target(pending.message)} was sent but not confirmed in time; it may have been put", sent=True)
+        if pending.error is not None:
+            raise pending.error
