@@ -1,0 +1,135 @@
+"""A job: one delivery of a message, as its handler sees it. It is settled exactly once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from hopd import names
+from hopd.amqp.properties import Properties, PropertiesError, decode
+from hopd.amqp.wire import Delivery
+from hopd.aside import Aside, trimmed
+from hopd.errors import UndecodableJob
+
+#: How long retry and bury wait for the broker's confirm. Seconds.
+ASIDE_TIMEOUT = 30.0
+
+
+class Job:
+    """A job. `outcome` is None until it is settled, then done, requeued, delayed, buried, dropped or lost.
+
+    The four ways to settle return True, or False when the job was lost meanwhile: its connection is gone and the broker
+    delivers it again. Settling a second time raises `AlreadySettled`.
+    """
+
+    __slots__ = ("_aside", "_properties", "delivery", "outcome")
+
+    def __init__(self, delivery: Delivery, aside: Aside) -> None:
+        self.delivery = delivery
+        self.outcome: str | None = None
+        self._aside = aside
+        self._properties: Properties | None = None
+
+    @property
+    def body(self) -> bytes:
+        """What was put."""
+        return self.delivery.body
+
+    def json(self) -> Any:
+        """The body as JSON; ValueError when it is none."""
+        return json.loads(self.delivery.body)
+
+    @property
+    def topic(self) -> str:
+        """The name of the job's topic."""
+        return self._aside.place.topic
+
+    @property
+    def properties(self) -> Properties:
+        """The message's AMQP properties; `UndecodableJob` when they are broken."""
+        if self._properties is None:
+            try:
+                self._properties = decode(self.delivery.raw_properties)
+            except PropertiesError as error:
+                raise UndecodableJob(str(error)) from error
+        return self._properties
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers it was put with, and those that hopd and the broker added."""
+        return self.properties.headers
+
+    @property
+    def message_id(self) -> str | None:
+        """The id it was put with."""
+        return self.properties.message_id
+
+    @property
+    def attempt(self) -> int:
+        """1 the first time the job is handled, and one more for each retry; a quorum topic counts redeliveries too."""
+        headers = self.headers
+        return 1 + _count(headers.get(names.ATTEMPTS)) + _count(headers.get(names.DELIVERY_COUNT))
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker has delivered it before, to anybody."""
+        return self.delivery.redelivered
+
+    def done(self) -> bool:
+        """The job succeeded and is over."""
+        delivery = self.delivery
+        return self._settled(delivery.settlement.ack(delivery.tag), "done")
+
+    def fail(self, requeue: bool = False) -> bool:
+        """The job failed: back to its topic at once, or out of it for good (unless its queue has a dead-letter exchange).
+
+        To try again later use `retry`, to keep it for a person use `bury`.
+        """
+        delivery = self.delivery
+        return self._settled(delivery.settlement.reject(delivery.tag, requeue=requeue), "requeued" if requeue else "dropped")
+
+    def retry(self, after: float) -> bool:
+        """Try again in `after` seconds (rounded up to a step of hopd's ladder); the job waits in the broker. `PutError` when it cannot."""
+        headers = {names.ATTEMPTS: self._attempts_made()}
+        return self._move("delayed", lambda deadline: self._aside.retry(self.delivery, after, headers, deadline))
+
+    def bury(self, reason: str, headers: Mapping[str, Any] | None = None) -> bool:
+        """Set the job aside for a person, with the reason, in `<topic>.buried`. `PutError` when it cannot; then it is unsettled still."""
+        added = {names.REASON: trimmed(reason), names.ATTEMPTS: self._attempts_made(), **(headers or {})}
+        return self._move("buried", lambda deadline: self._aside.bury(self.delivery, added, deadline))
+
+    def give_back(self) -> bool:
+        """Return the job unharmed: nobody has worked on it, and it does not count as failed."""
+        delivery = self.delivery
+        return self._settled(delivery.settlement.nack(delivery.tag), "requeued")
+
+    def _move(self, outcome: str, publish: Any) -> bool:
+        settlement, tag = self.delivery.settlement, self.delivery.tag
+        if not settlement.claim(tag):
+            return self._settled(False, outcome)
+        try:
+            publish(monotonic() + ASIDE_TIMEOUT)
+        except BaseException:
+            settlement.unclaim(tag)
+            raise
+        return self._settled(settlement.ack_claimed(tag), outcome)
+
+    def _settled(self, sent: bool, outcome: str) -> bool:
+        self.outcome = outcome if sent else "lost"
+        return sent
+
+    def _attempts_made(self) -> int:
+        try:
+            return self.attempt
+        except UndecodableJob:
+            return 1
+
+    def __repr__(self) -> str:
+        return f"<Job {self.delivery.tag} of {self.topic}, {len(self.body)} bytes, {self.outcome or 'unsettled'}>"
+
+
+def _count(value: Any) -> int:
+    """A header that should hold a count, written by anybody."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

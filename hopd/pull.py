@@ -1,0 +1,151 @@
+"""Pulling jobs one at a time, from any number of threads, over consumers with a prefetch of 1.
+
+Each consumer may hold one unsettled job. Whoever wants one more gets one more consumer on the topic's channel; when
+jobs arrive that nobody waits for, all but one go back and their consumers are stopped, so that a caller that has gone
+quiet hides at most one job from the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from hopd.amqp.channel import Channel
+from hopd.amqp.connection import Connection
+from hopd.amqp.recovery import Link
+from hopd.amqp.settlement import ACK_WINDOW
+from hopd.amqp.wire import Delivery
+from hopd.errors import BrokerError, BrokerTimeout, BrokerUnreachable, ConnectionLost, PullTimeout, WorkQueueClosed
+
+#: For a pull without a timeout; threads cannot wait for ever in one go. Seconds.
+A_YEAR = 365 * 86400.0
+
+
+class Puller:
+    """The pulling side of one topic."""
+
+    def __init__(self, topic: str, link: Link, declare: Callable[[Connection, float], None]) -> None:
+        self._topic = topic
+        self._link = link
+        self._declare = declare
+        self._opening = threading.Lock()
+        self._condition = threading.Condition()
+        self._arrived: deque[Delivery] = deque()
+        self._waiting = 0
+        self._closed = False
+        self._connection: Connection | None = None
+        self._channel: Channel | None = None
+        self._tags: set[str] = set()
+        self._numbers = itertools.count(1)
+
+    def pull(self, timeout: float | None) -> Delivery:
+        """The next job's delivery within `timeout` seconds (None: however long it takes); else `PullTimeout`."""
+        deadline = monotonic() + (A_YEAR if timeout is None else timeout)
+        with self._condition:
+            self._waiting += 1
+        try:
+            while True:
+                channel = self._ready_channel(deadline)
+                delivery = self._next(channel, deadline)
+                if delivery is not None:
+                    return delivery
+                if monotonic() >= deadline:
+                    raise PullTimeout(f"no job of {self._topic!r} arrived within {timeout} s")
+        finally:
+            with self._condition:
+                self._waiting -= 1
+
+    def close(self) -> None:
+        """Wake whoever waits, with `WorkQueueClosed`. The link's close gives the unsettled jobs back."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _next(self, channel: Channel, deadline: float) -> Delivery | None:
+        """A delivery of this channel; None at the deadline or when the channel is lost."""
+        with self._condition:
+            while not self._arrived:
+                if self._closed:
+                    raise WorkQueueClosed
+                left = deadline - monotonic()
+                if channel.lost is not None or left <= 0:
+                    return None
+                self._condition.wait(left)
+            delivery = self._arrived.popleft()
+        return None if delivery.settlement.closed else delivery
+
+    def _ready_channel(self, deadline: float) -> Channel:
+        """The topic's channel, with a consumer for everybody who waits."""
+        while True:
+            if self._closed:
+                raise WorkQueueClosed
+            try:
+                channel = self._channel
+                if channel is None or channel.lost is not None:
+                    channel = self._open(deadline)
+                self._provide(channel)
+                return channel
+            except BrokerTimeout as error:
+                raise PullTimeout(f"no job of {self._topic!r} could be pulled in time: {error}") from error
+            except ConnectionLost as error:
+                if monotonic() >= deadline:
+                    raise BrokerUnreachable(str(error)) from error
+
+    def _open(self, deadline: float) -> Channel:
+        with self._opening:
+            channel = self._channel
+            if channel is not None and channel.lost is None:
+                return channel
+            connection = self._link.connection(deadline)
+            self._declare(connection, deadline)
+            channel = connection.channel(deadline, ack_window=ACK_WINDOW)
+            channel.qos(1, deadline)
+            with self._condition:
+                self._arrived.clear()
+            tag = self._new_tag()
+            self._tags = {tag}
+            self._connection, self._channel = connection, channel
+            channel.on_lost(self._on_lost)
+            channel.consume(self._topic, tag, self._on_delivery, deadline)
+            return channel
+
+    def _provide(self, channel: Channel) -> None:
+        """One consumer for each job that is out and each pull that waits."""
+        with self._condition:
+            wanted = channel.settlement.unsettled - len(self._arrived) + self._waiting
+        connection = self._connection
+        if len(self._tags) >= wanted or connection is None:
+            return
+        with connection.lock:
+            while len(self._tags) < wanted and channel.lost is None:
+                tag = self._new_tag()
+                self._tags.add(tag)
+                channel.consume_soon(self._topic, tag)
+
+    def _new_tag(self) -> str:
+        return f"pull-{next(self._numbers)}"
+
+    # --- on the reader, under the connection's lock --------------------------------------------
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        with self._condition:
+            surplus = self._waiting == 0 and len(self._arrived) > 0 and len(self._tags) > 1
+            if not surplus:
+                self._arrived.append(delivery)
+                self._condition.notify()
+        if surplus:
+            self._send_back(delivery)
+
+    def _send_back(self, delivery: Delivery) -> None:
+        tag = delivery.consumer_tag
+        delivery.settlement.nack(delivery.tag)
+        if tag in self._tags and self._channel is not None:
+            self._tags.discard(tag)
+            self._channel.cancel_soon(tag)
+
+    def _on_lost(self, _reason: BrokerError) -> None:
+        with self._condition:
+            self._condition.notify_all()

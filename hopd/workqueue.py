@@ -1,0 +1,132 @@
+"""The work queue: one broker and one exchange, a group of topics, and the connections that serve them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+
+from hopd import names
+from hopd.amqp.connection import Connection, Options
+from hopd.amqp.endpoint import Tls, parse
+from hopd.amqp.publisher import Publisher
+from hopd.amqp.recovery import Backoff, Link, LinkStatus
+from hopd.errors import ForkedProcess, HopError, WorkQueueClosed
+from hopd.topic import Topic
+
+
+class WorkQueue:
+    """A work queue. Threads and greenlets share one; it connects when it is first used and again whenever it is cut off.
+
+    `url` is one AMQP URL or several, tried in turn. Times are in seconds. `durable=False` makes topics and jobs transient, as Go's
+    Hop does by default. `max_connection_retry` bounds how long a lost connection is tried for before callers get an error;
+    `put_timeout` how long a put may take.
+
+    There is one connection for pulling and one for putting, each opened when first needed: a broker under an alarm stops reading
+    from those that publish, and settlements must not wait behind that.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        *,
+        exchange: str = names.EXCHANGE,
+        durable: bool = True,
+        queue_type: str = "classic",
+        max_connection_retry: float = 900.0,
+        put_timeout: float = 30.0,
+        heartbeat: float = 60.0,
+        connect_timeout: float = 10.0,
+        name: str = "hopd",
+        tls: Tls | None = None,
+    ) -> None:
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise HopError("a work queue needs at least one broker URL")
+        self.exchange = exchange
+        self.durable = durable
+        self.queue_type = queue_type
+        self.put_timeout = put_timeout
+        self.max_connection_retry = max_connection_retry
+        endpoints = [parse(one, tls) for one in urls]
+
+        def link(purpose: str) -> Link:
+            options = Options(f"{name}-{purpose}", heartbeat, connect_timeout)
+            return Link(endpoints, options, backoff=Backoff(), give_up_after=max_connection_retry)
+
+        self._pulling, self._publishing = link("pull"), link("put")
+        self._publisher = Publisher(self._publishing)
+        self._topics: dict[str, Topic] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pid = os.getpid()
+        self._prefix = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+
+    def get_topic(self, name: str) -> Topic:
+        """The topic of that name, declared in the broker if it is not there. Asking again declares it again, should it be gone."""
+        problem = names.topic_problem(name)
+        if problem:
+            raise HopError(f"{name!r} is no topic: {problem}")
+        self.check_process()
+        with self._lock:
+            if self._closed:
+                raise WorkQueueClosed
+            topic = self._topics.get(name)
+            if topic is None:
+                topic = self._topics[name] = Topic(name, self, self._publisher, self._publishing, self._pulling)
+        topic.declare()
+        return topic
+
+    def connect(self) -> WorkQueue:
+        """Connect now instead of with the first use; `BrokerUnreachable` or `BrokerRefused` when that fails."""
+        self.any_connection(monotonic() + self.max_connection_retry)
+        return self
+
+    def status(self) -> dict[str, LinkStatus]:
+        """How the two connections stand: `pulling` and `publishing`."""
+        return {"pulling": self._pulling.status(), "publishing": self._publishing.status()}
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Let the puts under way be confirmed, send every settlement, give unsettled jobs back, leave: within about `timeout` seconds."""
+        if os.getpid() != self._pid:
+            return  # the connections are the parent's
+        deadline = monotonic() + timeout
+        with self._lock:
+            self._closed = True
+            topics = list(self._topics.values())
+        for topic in topics:
+            topic.close()
+        self._pulling.close(deadline)
+        self._publisher.wait_idle(deadline)
+        self._publishing.close(deadline)
+
+    def __enter__(self) -> WorkQueue:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- for its topics -----------------------------------------------------------------------
+
+    def new_id(self) -> str:
+        """An id no other job has: a random prefix for the work queue, and a count."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    def check_process(self) -> None:
+        """`ForkedProcess` in a child of the process that made the work queue."""
+        if os.getpid() != self._pid:
+            raise ForkedProcess
+
+    def any_connection(self, deadline: float) -> Connection:
+        """A connection that is open, else the one for putting: producers are the many, and then need no second one."""
+        return self._pulling.open_connection() or self._publishing.connection(deadline)
+
+
+def connect(url: str | Sequence[str], **options: object) -> WorkQueue:
+    """A connected `WorkQueue`; takes the same options."""
+    return WorkQueue(url, **options).connect()  # type: ignore[arg-type]
