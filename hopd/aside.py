@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from time import monotonic
 from typing import Any
@@ -35,21 +35,17 @@ _NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC"})
 MAX_REASON = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A topic's name and how its queues are made."""
-
-    topic: str
-    durable: bool = True
-    queue_type: str = "classic"
-    instance: str = ""
+#: The outcomes a job can have, and what is counted of them besides.
+COUNTED = ("done", "failed", "delayed", "requeued", "buried", "dropped", "lost", "redelivered")
 
 
 class Aside:
-    """Moves a topic's jobs aside."""
+    """Moves a topic's jobs aside, and keeps count of what became of them all: `counts` has an int for each of `COUNTED`."""
 
-    def __init__(self, place: Place, publisher: Publisher, source: Source) -> None:
-        self.place = place
+    def __init__(self, queue: topology.QueueSpec, publisher: Publisher, source: Source) -> None:
+        self.topic = queue.name
+        self.counts: dict[str, int] = dict.fromkeys(COUNTED, 0)
+        self._queue = queue
         self._publisher = publisher
         self._source = source
         self._declared: dict[str, float] = {}
@@ -57,7 +53,7 @@ class Aside:
 
     def bury(self, delivery: Delivery, headers: Mapping[str, Any], deadline: float) -> None:
         """Publish the delivery to the topic's buried queue, with `headers` added. A `PutError` when that is not confirmed."""
-        queue = topology.QueueSpec(names.buried(self.place.topic), self.place.durable, self.place.queue_type)
+        queue = topology.QueueSpec(names.buried(self.topic), self._queue.durable, self._queue.queue_type)
         self._move(delivery, queue, {names.BURIED_AT: _now(), names.HOST: socket.gethostname(), **headers}, deadline)
 
     def retry(self, delivery: Delivery, after: float, headers: Mapping[str, Any], deadline: float) -> None:
@@ -67,13 +63,13 @@ class Aside:
             names.MESSAGE_TTL: delay,
             names.QUEUE_EXPIRES: delay + round(RETRY_QUEUE_IDLE * 1000),
             names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE,
-            names.DEAD_LETTER_ROUTING_KEY: self.place.topic,
+            names.DEAD_LETTER_ROUTING_KEY: self.topic,
         }
-        queue = topology.QueueSpec(names.retry(self.place.topic, delay), self.place.durable, self.place.queue_type, arguments)
+        queue = topology.QueueSpec(names.retry(self.topic, delay), self._queue.durable, self._queue.queue_type, arguments)
         self._move(delivery, queue, headers, deadline)
 
     def _move(self, delivery: Delivery, queue: topology.QueueSpec, headers: Mapping[str, Any], deadline: float) -> None:
-        properties = travelling(delivery.raw_properties, {names.TOPIC: self.place.topic, **headers})
+        properties = travelling(delivery.raw_properties, {names.TOPIC: self.topic, **headers})
         message = Outgoing(names.DEFAULT_EXCHANGE, queue.name, encode(properties), delivery.body, properties.message_id)
         self._declare(queue, deadline)
         try:

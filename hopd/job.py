@@ -44,7 +44,7 @@ class Job:
     @property
     def topic(self) -> str:
         """The name of the job's topic."""
-        return self._aside.place.topic
+        return self._aside.topic
 
     @property
     def properties(self) -> Properties:
@@ -117,7 +117,8 @@ class Job:
         return self._settled(settlement.ack_claimed(tag), outcome)
 
     def _settled(self, sent: bool, outcome: str) -> bool:
-        self.outcome = outcome if sent else "lost"
+        self.outcome = outcome = outcome if sent else "lost"
+        self._aside.counts[outcome] += 1
         return sent
 
     def _attempts_made(self) -> int:

@@ -14,7 +14,7 @@ from hopd.amqp.connection import Connection
 from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties, PropertiesError, encode
 from hopd.amqp.publisher import Outgoing, Publisher
 from hopd.amqp.recovery import Link
-from hopd.aside import Aside, Place
+from hopd.aside import Aside
 from hopd.errors import PutManyFailed, PutUncertain, WorkQueueClosed
 from hopd.job import Job
 from hopd.pull import Puller
@@ -43,9 +43,8 @@ class Owner(Protocol):
 
     exchange: str
     durable: bool
-    queue_type: str
     put_timeout: float
-    max_connection_retry: float
+    call_timeout: float
 
     def new_id(self) -> str:
         """An id no other job has."""
@@ -60,14 +59,15 @@ class Owner(Protocol):
 class Topic:
     """A topic of a work queue; `WorkQueue.get_topic` makes it. Threads and greenlets may share it."""
 
-    def __init__(self, name: str, owner: Owner, publisher: Publisher, publishing: Link, pulling: Link) -> None:
-        self.name = name
+    def __init__(self, queue: topology.QueueSpec, owner: Owner, publisher: Publisher, publishing: Link, consuming: Link) -> None:
+        self.name = queue.name
+        self.aside = Aside(queue, publisher, publishing)
+        self._queue = queue
         self._owner = owner
         self._publisher = publisher
         self._declared_on: Connection | None = None
         self._declaring = threading.Lock()
-        self._aside = Aside(Place(name, owner.durable, owner.queue_type), publisher, publishing)
-        self._puller = Puller(name, pulling, self._declare)
+        self._puller = Puller(queue.name, consuming, self.declare_on)
 
     # --- put ----------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Topic:
         properties = Properties(
             content_type=message.content_type or content_type,
             headers=message.headers or {},
-            delivery_mode=PERSISTENT if self._owner.durable else TRANSIENT,
+            delivery_mode=PERSISTENT if self._queue.durable else TRANSIENT,
             priority=message.priority,
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
@@ -159,7 +159,7 @@ class Topic:
         The job is the caller's until it is settled; should the caller die, it returns to the topic.
         """
         self._owner.check_process()
-        return Job(self._puller.pull(timeout), self._aside)
+        return Job(self._puller.pull(timeout), self.aside)
 
     def __iter__(self) -> Iterator[Job]:
         """The topic's jobs, as they come, until the work queue is closed."""
@@ -174,24 +174,24 @@ class Topic:
 
     def ready(self) -> int:
         """How many jobs are ready in the topic."""
-        deadline = monotonic() + self._owner.max_connection_retry
+        deadline = monotonic() + self._owner.call_timeout
         return topology.ready(self._owner.any_connection(deadline), self.name, deadline)
 
     def declare(self) -> None:
         """Have the topic's exchange and queue in the broker; what is there already is left as it is."""
-        deadline = monotonic() + self._owner.max_connection_retry
+        deadline = monotonic() + self._owner.call_timeout
         connection = self._owner.any_connection(deadline)
         self._declared_on = None
-        self._declare(connection, deadline)
+        self.declare_on(connection, deadline)
 
-    def _declare(self, connection: Connection, deadline: float) -> None:
-        """Once for each connection: after a broker's restart a transient topic is gone."""
+    def declare_on(self, connection: Connection, deadline: float) -> None:
+        """The same, once for each connection: after a broker's restart a transient topic is gone."""
         with self._declaring:
             if self._declared_on is connection:
                 return
             owner = self._owner
             topology.ensure_exchange(connection, owner.exchange, owner.durable, deadline)
-            topology.ensure_queue(connection, topology.QueueSpec(self.name, owner.durable, owner.queue_type), deadline)
+            topology.ensure_queue(connection, self._queue, deadline)
             topology.ensure_bound(connection, self.name, owner.exchange, deadline)
             self._declared_on = connection
 

@@ -6,16 +6,19 @@ import itertools
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
+from typing import Any
 
 from hopd import names
 from hopd.amqp.connection import Connection, Options
 from hopd.amqp.endpoint import Tls, parse
 from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Backoff, Link, LinkStatus
+from hopd.amqp.topology import QueueSpec
 from hopd.errors import ForkedProcess, HopError, WorkQueueClosed
+from hopd.pull import A_YEAR
 from hopd.topic import Topic
 
 
@@ -23,8 +26,8 @@ class WorkQueue:
     """A work queue. Threads and greenlets share one; it connects when it is first used and again whenever it is cut off.
 
     `url` is one AMQP URL or several, tried in turn. Times are in seconds. `durable=False` makes topics and jobs transient, as Go's
-    Hop does by default. `max_connection_retry` bounds how long a lost connection is tried for before callers get an error;
-    `put_timeout` how long a put may take.
+    Hop does by default. `max_connection_retry` bounds how long a lost connection is tried for before callers get an error (None: for
+    ever), with pauses that grow up to `recovery_max`; `put_timeout` bounds how long a put may take.
 
     There is one connection for pulling and one for putting, each opened when first needed: a broker under an alarm stops reading
     from those that publish, and settlements must not wait behind that.
@@ -37,7 +40,8 @@ class WorkQueue:
         exchange: str = names.EXCHANGE,
         durable: bool = True,
         queue_type: str = "classic",
-        max_connection_retry: float = 900.0,
+        max_connection_retry: float | None = 900.0,
+        recovery_max: float = 30.0,
         put_timeout: float = 30.0,
         heartbeat: float = 60.0,
         connect_timeout: float = 10.0,
@@ -51,15 +55,15 @@ class WorkQueue:
         self.durable = durable
         self.queue_type = queue_type
         self.put_timeout = put_timeout
-        self.max_connection_retry = max_connection_retry
+        self.call_timeout = A_YEAR if max_connection_retry is None else max_connection_retry
         endpoints = [parse(one, tls) for one in urls]
 
         def link(purpose: str) -> Link:
             options = Options(f"{name}-{purpose}", heartbeat, connect_timeout)
-            return Link(endpoints, options, backoff=Backoff(), give_up_after=max_connection_retry)
+            return Link(endpoints, options, backoff=Backoff(cap=recovery_max), give_up_after=max_connection_retry)
 
-        self._pulling, self._publishing = link("pull"), link("put")
-        self._publisher = Publisher(self._publishing)
+        self.consuming, self.publishing = link("consume"), link("publish")
+        self._publisher = Publisher(self.publishing)
         self._topics: dict[str, Topic] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -69,27 +73,35 @@ class WorkQueue:
 
     def get_topic(self, name: str) -> Topic:
         """The topic of that name, declared in the broker if it is not there. Asking again declares it again, should it be gone."""
+        self.check_process()
+        topic = self.topic(name)
+        topic.declare()
+        return topic
+
+    def topic(
+        self, name: str, *, durable: bool | None = None, queue_type: str | None = None, arguments: Mapping[str, Any] | None = None
+    ) -> Topic:
+        """The topic of that name without asking the broker. The first call says what its queue is like."""
         problem = names.topic_problem(name)
         if problem:
             raise HopError(f"{name!r} is no topic: {problem}")
-        self.check_process()
         with self._lock:
             if self._closed:
                 raise WorkQueueClosed
             topic = self._topics.get(name)
             if topic is None:
-                topic = self._topics[name] = Topic(name, self, self._publisher, self._publishing, self._pulling)
-        topic.declare()
-        return topic
+                queue = QueueSpec(name, self.durable if durable is None else durable, queue_type or self.queue_type, arguments or {})
+                topic = self._topics[name] = Topic(queue, self, self._publisher, self.publishing, self.consuming)
+            return topic
 
     def connect(self) -> WorkQueue:
         """Connect now instead of with the first use; `BrokerUnreachable` or `BrokerRefused` when that fails."""
-        self.any_connection(monotonic() + self.max_connection_retry)
+        self.any_connection(monotonic() + self.call_timeout)
         return self
 
     def status(self) -> dict[str, LinkStatus]:
-        """How the two connections stand: `pulling` and `publishing`."""
-        return {"pulling": self._pulling.status(), "publishing": self._publishing.status()}
+        """How the two connections stand: `consuming` and `publishing`."""
+        return {"consuming": self.consuming.status(), "publishing": self.publishing.status()}
 
     def close(self, timeout: float = 10.0) -> None:
         """Let the puts under way be confirmed, send every settlement, give unsettled jobs back, leave: within about `timeout` seconds."""
@@ -101,9 +113,9 @@ class WorkQueue:
             topics = list(self._topics.values())
         for topic in topics:
             topic.close()
-        self._pulling.close(deadline)
+        self.consuming.close(deadline)
         self._publisher.wait_idle(deadline)
-        self._publishing.close(deadline)
+        self.publishing.close(deadline)
 
     def __enter__(self) -> WorkQueue:
         return self
@@ -124,9 +136,9 @@ class WorkQueue:
 
     def any_connection(self, deadline: float) -> Connection:
         """A connection that is open, else the one for putting: producers are the many, and then need no second one."""
-        return self._pulling.open_connection() or self._publishing.connection(deadline)
+        return self.consuming.open_connection() or self.publishing.connection(deadline)
 
 
-def connect(url: str | Sequence[str], **options: object) -> WorkQueue:
+def connect(url: str | Sequence[str], **options: Any) -> WorkQueue:
     """A connected `WorkQueue`; takes the same options."""
-    return WorkQueue(url, **options).connect()  # type: ignore[arg-type]
+    return WorkQueue(url, **options).connect()
