@@ -67,6 +67,14 @@ class Job:
         return self.properties.message_id
 
     @property
+    def log_id(self) -> str:
+        """What finds the job in a log: its message id, or its place on the channel when it has none that can be read."""
+        try:
+            return self.message_id or f"delivery-{self.delivery.tag}"
+        except UndecodableJob:
+            return f"delivery-{self.delivery.tag}"
+
+    @property
     def attempt(self) -> int:
         """1 the first time the job is handled, and one more for each retry; a quorum topic counts redeliveries too."""
         headers = self.headers

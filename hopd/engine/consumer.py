@@ -1,0 +1,274 @@
+"""One topic, being consumed: its channel, its waiting jobs, its workers, and what the operator wants of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from hopd.amqp.channel import Channel
+from hopd.amqp.connection import Connection
+from hopd.amqp.recovery import Backoff, Link
+from hopd.amqp.wire import Delivery
+from hopd.config.model import TopicSettings
+from hopd.config.retry import FailurePolicy
+from hopd.engine.executor import Executor
+from hopd.engine.workers import Workers
+from hopd.errors import BrokerError, BrokerRefused
+from hopd.job import Job
+from hopd.lifecycle import CONSUMER, LifeCycle
+from hopd.topic import Topic
+
+LOGGER = logging.getLogger(__name__)
+
+#: For each question to an open broker: declaring, opening a channel, consuming, cancelling. Seconds.
+STEP_TIMEOUT = 30.0
+
+#: For the last words on a channel once the time for jobs is up. Seconds.
+CLOSE_TIMEOUT = 2.0
+
+#: The broker refuses a topic for a reason that a person has to mend, so it is asked seldom; a lost channel comes back at once. Seconds.
+PAUSES = Backoff(first=0.2, cap=30.0)
+
+CONSUMER_TAG = "hopd"
+
+#: The status page's counters, and the outcome each one counts.
+COUNTERS = {
+    "done": "done",
+    "failed": "failed",
+    "retried": "delayed",
+    "requeued": "requeued",
+    "buried": "buried",
+    "dropped": "dropped",
+    "lost": "lost",
+    "redelivered": "redelivered",
+}
+
+
+class Consumer:
+    """Consumes one topic. Its duties:
+
+    1. whenever there is a connection: declare the topic, open a channel, set its prefetch, consume;
+    2. hand what arrives to the workers, and take it back unharmed when the topic is paused;
+    3. when the channel or the connection is lost, begin again, for ever, and as the operator last wanted it;
+    4. at the end: stop taking, give waiting jobs back, let running ones finish until the deadline, close the channel.
+
+    One greenlet does all of it, so that pause, recovery and the end cannot meet halfway; the others only set what is
+    wanted and wake it.
+    """
+
+    def __init__(self, settings: TopicSettings, topic: Topic, handler: Callable[[Job], object], link: Link) -> None:
+        self.settings = settings
+        self._topic = topic
+        self._link = link
+        self._life = LifeCycle(f"the topic {settings.name}", CONSUMER, "idle")
+        executor = Executor(handler, FailurePolicy(settings.on_failure), topic.aside)
+        self._workers = Workers(settings.concurrency, executor.run)
+        self._reason: str | None = None
+        self._wake = Event()
+        self._leave_by: float | None = None
+        self._channel: Channel | None = None
+        self._consuming = False
+        self._greenlet: gevent.Greenlet[..., Any] | None = None
+        if settings.paused:
+            self.pause()
+
+    def start(self) -> None:
+        """Begin to consume."""
+        self._greenlet = gevent.spawn(self._run)
+
+    # --- what the operator wants --------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Take no more jobs; running ones finish, waiting ones go back. Lasts until `resume`, whatever the connection does."""
+        if self._life.can("pause"):
+            self._life.move("pause")
+            self._workers.hold()
+            self._reason = None
+            self._wake.set()
+
+    def resume(self) -> None:
+        """Take jobs again."""
+        if self._life.can("resume"):
+            self._life.move("resume")
+            self._workers.go_on()
+            self._wake.set()
+
+    def stop(self, deadline: float) -> None:
+        """Begin to leave; running jobs have until `deadline` (monotonic seconds). Calling it again can only bring the end closer."""
+        self._leave_by = deadline if self._leave_by is None else min(self._leave_by, deadline)
+        if self._life.can("drain"):
+            self._life.move("drain")
+        self._workers.hold()
+        self._wake.set()
+
+    def join(self) -> None:
+        """Wait until it has left. It does so soon after its deadline."""
+        if self._greenlet is not None:
+            self._greenlet.join()
+
+    @property
+    def running(self) -> int:
+        """How many jobs run now."""
+        return self._workers.running
+
+    @property
+    def settled(self) -> bool:
+        """Whether a pause has taken effect: nothing is consumed and nothing waits, or there is no channel to ask."""
+        return self._channel is None or not (self._consuming or self._workers.inbox)
+
+    def status(self) -> dict[str, Any]:
+        """The topic's part of the status contract."""
+        counts = self._topic.aside.counts
+        return {
+            "state": self._life.state,
+            "reason": self._reason,
+            "handler": self.settings.handler,
+            "concurrency": self.settings.concurrency,
+            "prefetch": self.settings.prefetch,
+            "running": self._workers.running,
+            "waiting": len(self._workers.inbox),
+            **{name: counts[outcome] for name, outcome in COUNTERS.items()},
+        }
+
+    # --- its greenlet -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while self._leave_by is None:
+            try:
+                channel = self._open(self._connection())
+                failures = 0
+                self._attend(channel)
+            except BrokerError as error:
+                if self._leave_by is not None:
+                    break
+                failures += 1
+                self._lost(error)
+                self._wait(monotonic() + PAUSES.pause(failures))
+        self._leave()
+
+    def _connection(self) -> Connection:
+        """The link's connection, however long it takes; looks up now and then whether it is still wanted."""
+        while self._leave_by is None:
+            self._wake.clear()
+            try:
+                return self._link.connection(monotonic() + 1.0)
+            except BrokerError as error:
+                self._reason = str(error)
+        raise BrokerError("the topic is leaving")
+
+    def _open(self, connection: Connection) -> Channel:
+        self._topic.declare_on(connection, _soon())
+        channel = connection.channel(_soon(), ack_window=self.settings.ack_window)
+        channel.qos(self.settings.prefetch, _soon())
+        self._consuming = False
+        self._channel = channel
+        channel.on_lost(lambda _error: self._wake.set())
+        return channel
+
+    def _attend(self, channel: Channel) -> None:
+        """Make the channel do what is wanted, until it is lost (raises why) or the topic leaves."""
+        while self._leave_by is None:
+            self._wake.clear()
+            if channel.lost is not None:
+                raise channel.lost
+            if self._life.state == "paused":
+                self._stop_taking(channel)
+            elif not self._consuming:
+                self._take(channel)
+            self._wake.wait()
+
+    def _take(self, channel: Channel) -> None:
+        self._consuming = True
+        channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
+        if self._life.can("consume"):
+            self._life.move("consume")
+            self._reason = None
+            LOGGER.info("Consuming %s", self._topic.name, extra={"event": "topic_consuming", "topic": self._topic.name})
+
+    def _stop_taking(self, channel: Channel) -> None:
+        """Cancel the consumer and give back what waits. Jobs may wait also when it was resumed and paused before it was cancelled."""
+        if self._consuming:
+            channel.cancel(CONSUMER_TAG, _soon())
+            self._consuming = False
+            LOGGER.info("Paused %s", self._topic.name, extra={"event": "topic_paused", "topic": self._topic.name})
+        self._give_back()
+
+    def _give_back(self) -> None:
+        waiting = self._workers.empty()
+        for delivery in waiting:
+            if delivery.settlement.nack(delivery.tag):
+                continue  # not counted as requeued: nobody worked on it
+            self._topic.aside.counts["lost"] += 1
+
+    def _lost(self, error: BrokerError) -> None:
+        # What waited on the old channel is the broker's again; jobs that run learn it when they settle.
+        self._workers.empty()
+        self._channel = None
+        self._consuming = False
+        event = "refused" if isinstance(error, BrokerRefused) else "lost"
+        self._reason = str(error)
+        if self._life.can(event):
+            self._life.move(event)
+            extra = {"event": f"topic_{event}", "topic": self._topic.name, "reason": str(error)}
+            LOGGER.warning("The topic %s is not consumed for now: %s", self._topic.name, error, extra=extra)
+
+    def _wait(self, deadline: float) -> None:
+        """Pause between two tries; leaving ends it."""
+        while self._leave_by is None and monotonic() < deadline:
+            self._wake.clear()
+            self._wake.wait(max(0.0, deadline - monotonic()))
+
+    # --- leaving ------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Stop taking first, so that what goes back is not delivered here again; settle last, so that no finished job is repeated."""
+        channel = self._channel
+        if channel is not None:
+            self._cancel_quietly(channel)
+        self._wait_for_running()
+        returned = self._workers.abandon()
+        if channel is not None:
+            self._close_quietly(channel)
+        self._life.move("stopped")
+        extra = {"event": "topic_stopped", "topic": self._topic.name, "returned": returned}
+        LOGGER.info("Stopped %s; %d running jobs were returned", self._topic.name, returned, extra=extra)
+
+    def _cancel_quietly(self, channel: Channel) -> None:
+        try:
+            if self._consuming:
+                channel.cancel(CONSUMER_TAG, self._last_word())
+        except BrokerError as error:
+            LOGGER.info("Leaving %s without a cancel: %s", self._topic.name, error, extra={"event": "cancel_failed"})
+        self._give_back()
+
+    def _wait_for_running(self) -> None:
+        """Polls: counting down to zero would cost every job a look at who is waiting, and this happens once."""
+        while self._workers.running and self._leave_by is not None and monotonic() < self._leave_by:
+            gevent.sleep(0.01)
+
+    def _close_quietly(self, channel: Channel) -> None:
+        try:
+            channel.close(self._last_word())
+        except BrokerError as error:
+            # The broker takes back what was unsettled when the connection ends.
+            LOGGER.warning("The channel of %s was not closed in order: %s", self._topic.name, error, extra={"event": "close_failed"})
+
+    def _last_word(self) -> float:
+        return monotonic() + CLOSE_TIMEOUT
+
+    # --- on the reader ------------------------------------------------------------------------
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if delivery.redelivered:
+            self._topic.aside.counts["redelivered"] += 1
+        self._workers.add(delivery)
+
+
+def _soon() -> float:
+    return monotonic() + STEP_TIMEOUT

@@ -1,0 +1,260 @@
+"""The whole process: topics, connections, signals, and the order in which they come and go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+
+from hopd.amqp.endpoint import Tls
+from hopd.amqp.recovery import LinkStatus
+from hopd.config.load import Loaded
+from hopd.config.model import Settings, TlsSettings
+from hopd.engine.consumer import Consumer
+from hopd.engine.handler import add_import_path, load_handler
+from hopd.errors import ConfigError, ControlError, HandlerError, Problem
+from hopd.job import Job
+from hopd.lifecycle import DAEMON, LifeCycle
+from hopd.version import __version__
+from hopd.workqueue import WorkQueue
+
+LOGGER = logging.getLogger(__name__)
+
+STOPPED_AS_ASKED, FORCED = 0, 1
+
+#: How long `pause` waits for the broker to stop delivering, and the end for the last words on each connection. Seconds.
+SETTLE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 2.0
+
+
+class Control(Protocol):
+    """The control server, which lives on a higher floor."""
+
+    def start(self) -> None:
+        """Listen."""
+
+    def stop(self) -> None:
+        """Stop listening."""
+
+
+@dataclass
+class _Leaving:
+    """What is known about the end: when running jobs must be over (monotonic seconds), and whether somebody forced it."""
+
+    deadline: float
+    forced: bool = False
+
+
+class Daemon:
+    """A hopd process. `run` is its life; everything else may be called meanwhile, from any greenlet."""
+
+    def __init__(self, loaded: Loaded, instance: str | None = None) -> None:
+        self._loaded = loaded
+        self._settings: Settings = loaded.settings
+        self._instance = instance
+        self._life = LifeCycle("hopd", DAEMON, "starting")
+        self._started = monotonic()
+        self._started_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self._wake = Event()
+        self._leaving: _Leaving | None = None
+        self._queue = self._work_queue()
+        self._consumers = self._make_consumers()
+
+    # --- its life -----------------------------------------------------------------------------
+
+    def run(self, control: Control) -> int:
+        """Live until asked to leave; returns the exit code. `SocketUnusable` when the control socket cannot be made."""
+        control.start()
+        self._catch_signals()
+        self._start_topics()
+        self._wait_for_the_end()
+        self._drain()
+        self._disconnect()
+        control.stop()
+        self._life.move("stopped")
+        forced = self._leaving is not None and self._leaving.forced
+        LOGGER.info("hopd has stopped%s", ", forced" if forced else "", extra={"event": "stopped"})
+        return FORCED if forced else STOPPED_AS_ASKED
+
+    def _catch_signals(self) -> None:
+        """A handler only records; the main greenlet acts."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._on_signal, number)
+        gevent.signal_handler(signal.SIGHUP, self._refuse_reload)
+
+    def _on_signal(self, number: int) -> None:
+        LOGGER.info("Received %s", signal.Signals(number).name, extra={"event": "signal", "signal": signal.Signals(number).name})
+        self.shutdown(now=self._leaving is not None, grace=None)
+
+    def _refuse_reload(self) -> None:
+        LOGGER.warning("SIGHUP is ignored: this version takes up a changed config only by a restart", extra={"event": "reload_refused"})
+
+    def _start_topics(self) -> None:
+        self._queue.consuming.start()
+        for consumer in self._consumers.values():
+            consumer.start()
+        if self._life.can("started"):
+            self._life.move("started")
+        about = {"event": "started", "config": self._loaded.path, "topics": len(self._consumers), "version": __version__}
+        LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._consumers), self._loaded.path, extra=about)
+
+    def _wait_for_the_end(self) -> None:
+        while self._leaving is None:
+            self._wake.clear()
+            self._wake.wait()
+
+    def _drain(self) -> None:
+        """All topics at once, against one deadline that a second signal brings closer."""
+        leaving = self._leaving
+        if leaving is None:
+            return
+        left = max(0.0, leaving.deadline - monotonic())
+        LOGGER.info("Leaving: running jobs have %.1f s to finish", left, extra={"event": "draining", "grace": round(left, 3)})
+        gone = gevent.spawn(self._join_topics)
+        while not gone.ready():
+            self._wake.clear()
+            for consumer in self._consumers.values():
+                consumer.stop(leaving.deadline)
+            gevent.wait([gone, self._wake], count=1)
+
+    def _join_topics(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.join()
+
+    def _disconnect(self) -> None:
+        self._queue.close(CLOSE_TIMEOUT)
+
+    # --- steering -----------------------------------------------------------------------------
+
+    @property
+    def version(self) -> str:
+        """hopd's version."""
+        return __version__
+
+    def topic_names(self) -> list[str]:
+        """The topics in the order of the config."""
+        return list(self._consumers)
+
+    def pause(self, topics: Sequence[str]) -> None:
+        """Stop taking jobs of the topics. Returns once their waiting jobs are back, or soon if the broker cannot be asked now."""
+        self._refuse_while_leaving()
+        consumers = [self._consumers[name] for name in topics]
+        for consumer in consumers:
+            consumer.pause()
+        self._wait_until(lambda: all(consumer.settled for consumer in consumers), SETTLE_TIMEOUT)
+
+    def resume(self, topics: Sequence[str]) -> None:
+        """Take jobs of the topics again."""
+        self._refuse_while_leaving()
+        for name in topics:
+            self._consumers[name].resume()
+
+    def drain(self, topics: Sequence[str], timeout: float) -> dict[str, int]:
+        """Pause the topics and wait up to `timeout` seconds until none of their jobs runs; returns how many still do, by topic."""
+        self.pause(topics)
+        self._wait_until(lambda: not any(self._consumers[name].running for name in topics), timeout)
+        return {name: self._consumers[name].running for name in topics}
+
+    def shutdown(self, now: bool, grace: float | None) -> None:
+        """Ask the daemon to leave: within `grace` seconds (the config's by default), or at once. Returns immediately."""
+        seconds = 0.0 if now else self._settings.shutdown.grace if grace is None else grace
+        deadline = monotonic() + seconds
+        if self._leaving is None:
+            self._leaving = _Leaving(deadline)
+            self._life.move("shutdown")
+        elif now:
+            self._leaving.forced = True
+        self._leaving.deadline = min(self._leaving.deadline, deadline)
+        self._wake.set()
+
+    def put(
+        self, topic: str, body: bytes, *, headers: Mapping[str, Any], message_id: str | None, content_type: str | None, timeout: float
+    ) -> str:
+        """Put a job and return its message id."""
+        target = self._queue.topic(topic)
+        return target.put(body, headers=headers, message_id=message_id, content_type=content_type, timeout=timeout)
+
+    def status(self) -> dict[str, Any]:
+        """The status contract."""
+        links = self._queue.status()
+        return {
+            "state": self._life.state,
+            "version": __version__,
+            "instance": self._instance,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "uptime": round(monotonic() - self._started, 3),
+            "started_at": self._started_at,
+            "config": self._loaded.path,
+            "broker": _link(links["consuming"]),
+            "publisher": _link(links["publishing"]),
+            "topics": {name: consumer.status() for name, consumer in self._consumers.items()},
+        }
+
+    def _refuse_while_leaving(self) -> None:
+        if self._leaving is not None:
+            raise ControlError("shutting_down", "hopd is leaving; its topics cannot be changed any more")
+
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Polls, so that no job pays for a wait that happens once a day."""
+        deadline = monotonic() + timeout
+        while not condition() and monotonic() < deadline:
+            gevent.sleep(0.01)
+
+    # --- from settings to objects -------------------------------------------------------------
+
+    def _work_queue(self) -> WorkQueue:
+        broker = self._settings.broker
+        name = broker.connection_name if self._instance is None else f"{broker.connection_name}@{self._instance}"
+        return WorkQueue(
+            broker.urls,
+            exchange=broker.exchange,
+            max_connection_retry=None,
+            recovery_max=broker.recovery_max,
+            heartbeat=broker.heartbeat,
+            connect_timeout=broker.connect_timeout,
+            name=name,
+            tls=_tls(broker.tls),
+        )
+
+    def _make_consumers(self) -> dict[str, Consumer]:
+        """Resolve every handler before anything is started; `ConfigError` names topic and line of each that cannot be."""
+        add_import_path(self._settings.import_path)
+        consumers: dict[str, Consumer] = {}
+        problems: list[Problem] = []
+        for name, topic in self._settings.topics.items():
+            try:
+                handler: Callable[[Job], object] = load_handler(topic.handler)
+            except HandlerError as error:
+                problems.append(self._loaded.problem(f"{topic.handler}: {error}", "topics", name, "handler"))
+                continue
+            queue = self._queue.topic(name, durable=topic.durable, queue_type=topic.queue_type, arguments=topic.arguments)
+            consumers[name] = Consumer(topic, queue, handler, self._queue.consuming)
+        if problems:
+            raise ConfigError(tuple(problems))
+        return consumers
+
+
+def _tls(settings: TlsSettings | None) -> Tls | None:
+    if settings is None:
+        return None
+    return Tls(settings.ca_file, settings.cert_file, settings.key_file, settings.server_name, settings.verify)
+
+
+def _link(status: LinkStatus) -> dict[str, Any]:
+    return {
+        "state": status.state,
+        "url": status.url,
+        "attempt": status.attempt,
+        "next_try": None if status.next_try is None else round(status.next_try, 3),
+        "reason": status.reason,
+    }
