@@ -1,0 +1,155 @@
+"""`hopd`: run the daemon, check a config, watch a demonstration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hopd.cli import exitcodes
+from hopd.errors import ConfigError, HandlerError, SocketUnusable
+from hopd.version import __version__
+
+if TYPE_CHECKING:
+    from hopd.config.load import Loaded
+
+#: Where `hopd run` looks for its config when it is not told.
+CONFIG_PLACES = ("hopd.yaml", "/etc/hopd/hopd.yaml")
+
+#: How long the log may take to be written at the end. Seconds.
+LOG_TIMEOUT = 2.0
+
+_EPILOG = """\b
+Exit codes:
+  0   stopped as it was asked to
+  1   crashed, or forced to stop by a second signal
+  2   wrong usage
+  73  the control socket cannot be created
+  78  the config cannot be used
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="hopd", message="%(prog)s %(version)s")
+def main() -> None:
+    """hopd runs jobs from RabbitMQ, thousands at a time. `hopctl` steers it while it runs."""
+
+
+@main.command(epilog=_EPILOG)
+@click.option("-c", "--config", "path", metavar="FILE", help=f"The config (default: the first of {', '.join(CONFIG_PLACES)}).")
+@click.option("--instance", metavar="NAME", help="One of several on this host: gives it a socket and a connection name of its own.")
+def run(path: str | None, instance: str | None) -> None:
+    """Run the daemon in the foreground, until SIGTERM or SIGINT.
+
+    The first signal stops taking jobs and lets running ones finish, up to shutdown.grace; a second one stops now.
+    """
+    # Before anything imports ssl, socket or threading for good: the library's threads have to become greenlets.
+    from gevent import monkey
+
+    monkey.patch_all()
+    sys.exit(_run(path or _find_config(), instance))
+
+
+@main.command()
+@click.argument("path", metavar="FILE")
+@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long each handler's import may take.")
+def check(path: str, timeout: float) -> None:
+    """Check a config and import its handlers, without touching the broker. Prints every problem; exits with 78 when there is one."""
+    from hopd.engine.handler import check as check_handlers
+
+    try:
+        loaded = _load(path)
+        problems = check_handlers(loaded, timeout)
+    except (ConfigError, HandlerError) as error:
+        sys.exit(_refuse(error))
+    if problems:
+        sys.exit(_refuse(ConfigError(tuple(problems))))
+    topics = len(loaded.settings.topics)
+    click.echo(f"{path}: good; {topics} topic{'' if topics == 1 else 's'}, every handler imports")
+
+
+@main.command()
+@click.option("--jobs", default=10_000, show_default=True, metavar="N", help="How many jobs to put.")
+def demo(jobs: int) -> None:
+    """Watch hopd at work: a daemon with example topics, a producer, and what becomes of the jobs.
+
+    Uses the broker in HOP_BROKER_URL, else a private RabbitMQ node that is gone afterwards.
+    """
+    from hopd.demo.show import run_demo
+
+    sys.exit(run_demo(jobs))
+
+
+def _find_config() -> str:
+    found = next((place for place in CONFIG_PLACES if os.path.exists(place)), None)
+    if found is None:
+        raise click.UsageError(f"no config: there is none of {', '.join(CONFIG_PLACES)}; name one with -c FILE")
+    return found
+
+
+def _load(path: str) -> Loaded:
+    from hopd.config.load import load
+
+    return load(path, os.environ)
+
+
+def _run(path: str, instance: str | None) -> int:
+    """Everything that can be wrong is found before the first job is taken."""
+    from hopd.control import commands, paths
+    from hopd.control.server import ControlServer
+    from hopd.engine.daemon import Daemon
+
+    try:
+        loaded = _load(path)
+        socket = paths.socket_for(loaded.settings.control.socket or paths.default_socket(os.environ), instance)
+        paths.make_default_directory(socket, os.environ)
+        writer = _start_logs(loaded)
+        daemon = Daemon(loaded, instance)
+    except ConfigError as error:
+        return _refuse(error)
+    except ValueError as error:
+        raise click.UsageError(f"--instance: {error}") from error
+    except SocketUnusable as error:
+        return _no_socket(error)
+    control = loaded.settings.control
+    server = ControlServer(socket, control.mode, control.group, partial(commands.dispatch, daemon))
+    try:
+        return daemon.run(server)
+    except SocketUnusable as error:
+        return _no_socket(error)
+    finally:
+        writer.stop(LOG_TIMEOUT)
+
+
+def _start_logs(loaded: Loaded) -> Any:
+    from hopd import logs
+
+    settings = loaded.settings.logging
+    try:
+        return logs.configure(settings.level, settings.format, settings.file, _start_real_thread)
+    except OSError as error:
+        raise ConfigError((loaded.problem(f"cannot be written: {error.strerror}", "logging", "file"),)) from error
+
+
+def _start_real_thread(run: Callable[[], None]) -> None:
+    from gevent import monkey
+
+    monkey.get_original("_thread", "start_new_thread")(run, ())
+
+
+def _refuse(error: ConfigError | HandlerError) -> int:
+    click.echo(str(error), err=True)
+    return exitcodes.BAD_CONFIG
+
+
+def _no_socket(error: SocketUnusable) -> int:
+    click.echo(f"hopd: {error}", err=True)
+    return exitcodes.NO_SOCKET
+
+
+if __name__ == "__main__":
+    main()
