@@ -177,6 +177,12 @@ class Topic:
         deadline = monotonic() + self._owner.call_timeout
         return topology.ready(self._owner.any_connection(deadline), self.name, deadline)
 
+    def delete(self) -> int:
+        """Delete the topic from the broker with every job in it; returns how many were ready. Nothing to do when it is not there."""
+        deadline = monotonic() + self._owner.call_timeout
+        self._declared_on = None
+        return topology.delete_queue(self._owner.any_connection(deadline), self.name, deadline)
+
     def declare(self) -> None:
         """Have the topic's exchange and queue in the broker; what is there already is left as it is."""
         deadline = monotonic() + self._owner.call_timeout

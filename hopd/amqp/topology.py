@@ -84,6 +84,11 @@ def ready(connection: Connection, queue: str, deadline: float) -> int:
     return _ask(connection, deadline, lambda channel: channel.declare_queue(queue, deadline, passive=True))
 
 
+def delete_queue(connection: Connection, queue: str, deadline: float) -> int:
+    """Delete a queue with all that is in it, if it is there; returns how many messages that were."""
+    return _ask(connection, deadline, lambda channel: channel.delete_queue(queue, deadline))
+
+
 def _declare(channel: Channel, spec: QueueSpec, deadline: float) -> int:
     return channel.declare_queue(spec.name, deadline, passive=False, durable=spec.durable, arguments=spec.declared_arguments())
 
