@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hopd import errors
 from hopd.control.client import ControlClient
@@ -68,12 +69,17 @@ class FakeDaemon:
         return self.process.wait(timeout=20)
 
 
+def python_environ() -> dict[str, str]:
+    """The environment for a Python of ours that imports hopd from this checkout."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
 @contextmanager
 def fake_daemon(path: str | Path, *options: str, limits: Mapping[str, float] | None = None) -> Iterator[FakeDaemon]:
     """Start the process with its socket at `path` and wait until it listens."""
     log = Path(f"{path}.log")
     command = [sys.executable, __file__, "--socket", str(path), "--limits", json.dumps(limits or {}), *options]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = python_environ()
     with (
         log.open("w") as stderr,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environ) as process,
@@ -195,7 +201,6 @@ def main() -> int:
     from gevent.fileobject import FileObject
 
     from hopd.control import commands, server
-    from hopd.control.peer import Access
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
@@ -205,7 +210,7 @@ def main() -> int:
     steering = FakeSteering(options.instance, options.topics.split(","), json.loads(options.status))
     limits = server.Limits(**json.loads(options.limits))
     if options.owner is not None:
-        server.own_access = lambda group: Access(options.owner, group)  # type: ignore[assignment]
+        mock.patch.object(os, "geteuid", return_value=options.owner).start()
     handle = partial(commands.dispatch, steering)
     control = server.ControlServer(options.socket, int(options.mode, 8), options.group, handle, limits=limits)
     try:

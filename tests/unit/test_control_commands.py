@@ -60,7 +60,7 @@ def test_a_command_does_what_it_says(steering: FakeSteering, cmd: str, args: dic
 
 
 def test_a_put_hands_over_the_whole_job(steering: FakeSteering) -> None:
-    given = {"headers": {"a": 1}, "message_id": "m1", "content_type": "text/plain"}
+    given: dict[str, Any] = {"headers": {"a": 1}, "message_id": "m1", "content_type": "text/plain"}
     assert run(steering, "put", topic="other", body="hi", timeout=2, **given) == {"topic": "other", "message_id": "m1"}
     assert steering.calls == [["put", {"topic": "other", "body": b"hi".hex(), "timeout": 2.0, **given}]]
 

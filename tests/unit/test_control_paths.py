@@ -104,7 +104,7 @@ def test_a_path_with_nothing_there_stands_for_itself(tmp_path: Path) -> None:
 def test_ones_own_daemons_come_before_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own, system = tmp_path / "own" / "hopd", tmp_path / "system"
     own.mkdir(parents=True)
-    system.mkdir(mode=0o555)
+    system.mkdir()
     mine, theirs = listen(own / "hopd.sock"), listen(system / "hopd.sock")
     monkeypatch.setattr(paths, "SYSTEM_DIRECTORY", str(system))
     monkeypatch.setattr(paths, "default_directory", lambda _: str(own))

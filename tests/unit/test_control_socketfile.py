@@ -51,7 +51,7 @@ def test_the_socket_is_never_looser_than_it_will_be(path: str, monkeypatch: pyte
             seen.append((name, stat.S_IMODE(os.lstat(first).st_mode)))
             real(first, *rest)
 
-        monkeypatch.setattr(socketfile.os, name, watched)
+        monkeypatch.setattr(os, name, watched)
 
     for name in ("chown", "chmod", "link"):
         watch(name)
@@ -157,11 +157,11 @@ def test_two_that_heal_the_same_stale_socket_do_not_push_each_other_out(path: st
         if not winners:
             winners.append(None)
             with monkeypatch.context() as another:
-                another.setattr(socketfile.os, "getpid", lambda: 1)
+                another.setattr(os, "getpid", lambda: 1)
                 winners[0] = create(path, 0o600, None)
         real(source, target)
 
-    monkeypatch.setattr(socketfile.os, "rename", rename_a_moment_late)
+    monkeypatch.setattr(os, "rename", rename_a_moment_late)
     with pytest.raises(SocketUnusable, match="another hopd is running there"):
         create(path, 0o660, None)
     assert winners[0] is not None
