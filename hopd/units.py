@@ -7,9 +7,11 @@ import re
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
-_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,6})?(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(B|kB|MB|GB|KiB|MiB|GiB)")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|MB|GB|KiB|MiB|GiB)")
+#: Longer than any machine runs (317 years), and short enough that adding one to a clock is exact to the millisecond.
+_MAX_SECONDS = 1e10
 
 
 def parse_duration(text: str | int | float) -> float:
@@ -17,19 +19,19 @@ def parse_duration(text: str | int | float) -> float:
     if isinstance(text, bool):
         raise ValueError("expected a duration like 30s, 5m or 1h30m, got a boolean")
     if isinstance(text, (int, float)):
-        seconds = float(text)
+        seconds = float(text) if abs(text) < _MAX_SECONDS else -1.0  # a very long int does not fit a float
     elif _DURATION.fullmatch(text.strip()):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     else:
         raise ValueError(f"expected a duration like 30s, 5m or 1h30m (units: ms, s, m, h, d), got {text!r}")
-    if not 0.0 <= seconds < 1e10:  # also refuses nan
-        raise ValueError(f"a duration is zero or more seconds, got {text!r}")
+    if not 0.0 <= seconds < _MAX_SECONDS:  # also refuses nan
+        raise ValueError(f"a duration is zero or more seconds, at most {_MAX_SECONDS:.0f}, got {str(text)[:30]}")
     return seconds
 
 
 def format_duration(seconds: float) -> str:
     """The shortest text that `parse_duration` reads back, in at most two units: ``90`` is ``"1m30s"``."""
-    if seconds < 1.0:
+    if seconds < 0.9995:
         return f"{round(seconds * 1000)}ms" if seconds else "0s"
     whole = round(seconds)
     if abs(seconds - whole) > 1e-9 and seconds < 60.0:
