@@ -1,0 +1,180 @@
+"""The shapes of the configuration: every key there is, its default, its unit and its range. All values are frozen.
+
+Durations are float seconds. What a value may look like in the file is told by its reader (`fields`); config/hopd.yaml
+shows every key with its reason, config/hopd.schema.json is generated from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from hopd.config.arguments import Argument, ArgumentName
+from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Text, TopicName, Url, Whole
+from hopd.names import EXCHANGE
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["text", "json"]
+QueueType = Literal["classic", "quorum"]
+OnFailure = Literal["bury", "requeue", "drop"]
+
+#: AMQP's prefetch count has 16 bits.
+MAX_PREFETCH = 65_535
+#: Jobs at hand for each one running, so that finished jobs can be settled in order at once (measured: 3 beats 2 twofold).
+PREFETCH_FACTOR = 3
+NO_TOPICS = "at least one topic is needed:   topics: {emails: {handler: myapp.jobs:send_email}}"
+
+
+def wrong(message: str, *at: str) -> PydanticCustomError:
+    """An error of several keys together, at the one that has to change."""
+    return PydanticCustomError("hopd", "{message}", {"message": message, "at": at})
+
+
+class Section(BaseModel):
+    """A part of the config. A key without a value counts as left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if value is not None or key not in cls.known_keys()}
+
+    @classmethod
+    def known_keys(cls) -> frozenset[str]:
+        """The keys of this section as the file spells them."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+
+class TlsSettings(Section):
+    """How to trust the broker and prove who we are. Files are PEM; without `ca_file` the system's authorities count."""
+
+    ca_file: Annotated[str, FilePath()] | None = None
+    cert_file: Annotated[str, FilePath()] | None = None
+    key_file: Annotated[str, FilePath()] | None = None
+    verify: Annotated[bool, Flag()] = True
+    server_name: Annotated[str, Text()] | None = None
+
+    @field_validator("key_file")
+    @classmethod
+    def _key_of_a_certificate(cls, key_file: str | None, earlier: ValidationInfo) -> str | None:
+        if key_file and earlier.data.get("cert_file", "") is None:
+            raise ValueError("this is the key of cert_file, which is not set")
+        return key_file
+
+
+class BrokerSettings(Section):
+    """Where the broker is. One of `url`, `urls` (tried in turn) and `url_file` (a file that holds the URL)."""
+
+    url: Annotated[str, Url()] = Field(default="amqp://guest:guest@localhost:5672/", repr=False)
+    several: tuple[Annotated[str, Url()], ...] = Field(default=(), alias="urls", repr=False)
+    url_file: Annotated[str, FilePath()] | None = None
+    exchange: Annotated[str, Text()] = EXCHANGE
+    connection_name: Annotated[str, Text()] = "hopd"
+    heartbeat: Annotated[float, Seconds(1, 3600, whole=True)] = 60.0
+    connect_timeout: Annotated[float, Seconds(0.1, 600)] = 10.0
+    recovery_max: Annotated[float, Seconds(0.1, 3600)] = 30.0
+    tls: TlsSettings | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The broker's URLs in the order in which they are tried; at least one. They hold passwords."""
+        return self.several or (self.url,)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_broker(self) -> BrokerSettings:
+        superfluous = too_many_urls({type(self).model_fields[name].alias or name for name in self.model_fields_set})
+        if superfluous:
+            key, message = superfluous
+            raise wrong(message, key)
+        return self
+
+    @field_validator("several")
+    @classmethod
+    def _at_least_one(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        if not urls:
+            raise ValueError("expected at least one URL")
+        return urls
+
+
+def too_many_urls(keys: Collection[str]) -> tuple[str, str] | None:
+    """The key to remove, and why, when a broker's `keys` name it in more than one way."""
+    given = [key for key in ("url", "urls", "url_file") if key in keys]
+    if len(given) < 2:
+        return None
+    return given[-1], f"{' and '.join(given)} are given, but only one of url, urls and url_file can name the broker"
+
+
+class ControlSettings(Section):
+    """The socket `hopctl` talks to. `socket` None means the default path."""
+
+    socket: Annotated[str, FilePath()] | None = None
+    mode: Annotated[int, Mode()] = 0o660
+    group: Annotated[str, Text()] | None = None
+
+
+class ShutdownSettings(Section):
+    """How long running jobs may go on once the daemon was asked to leave."""
+
+    grace: Annotated[float, Seconds(0, 86_400)] = 30.0
+
+
+class LoggingSettings(Section):
+    """What is logged, how and where. `file` None means standard error."""
+
+    level: Annotated[Level, Choice(get_args(Level))] = "info"
+    format: Annotated[Format, Choice(get_args(Format))] = "text"
+    file: Annotated[str, FilePath()] | None = None
+
+
+class TopicOptions(Section):
+    """All a topic has but its name and handler, and so what `defaults` may hold."""
+
+    concurrency: Annotated[int, Whole(1, 100_000)] = 10
+    prefetch: Annotated[int, Whole(1, MAX_PREFETCH)] = Field(
+        default_factory=lambda data: min(MAX_PREFETCH, PREFETCH_FACTOR * int(data.get("concurrency", 1)))
+    )
+    ack_window: Annotated[float, Seconds(0, 1)] = 0.05
+    paused: Annotated[bool, Flag()] = False
+    queue_type: Annotated[QueueType, Choice(get_args(QueueType))] = "classic"
+    durable: Annotated[bool, Flag()] = True
+    arguments: dict[Annotated[str, ArgumentName()], Annotated[Any, Argument()]] = {}
+    on_failure: Annotated[OnFailure, Choice(get_args(OnFailure))] = "bury"
+
+    @field_validator("durable")
+    @classmethod
+    def _quorum_queues_are_durable(cls, durable: bool, earlier: ValidationInfo) -> bool:
+        if not durable and earlier.data.get("queue_type") == "quorum":
+            raise ValueError("a quorum queue is always durable: remove this, or choose queue_type: classic")
+        return durable
+
+
+class TopicSettings(TopicOptions):
+    """One topic, the defaults merged in. `handler` is ``package.module:name``."""
+
+    name: Annotated[str, TopicName()]
+    handler: Annotated[str, HandlerSpec()]
+
+
+class Settings(Section):
+    """A whole config file."""
+
+    broker: BrokerSettings = BrokerSettings()
+    control: ControlSettings = ControlSettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
+    logging: LoggingSettings = LoggingSettings()
+    import_path: tuple[Annotated[str, FilePath()], ...] = ()
+    defaults: TopicOptions = TopicOptions()
+    topics: dict[str, TopicSettings]
+
+    @field_validator("topics")
+    @classmethod
+    def _some_topics(cls, topics: dict[str, TopicSettings]) -> dict[str, TopicSettings]:
+        if not topics:
+            raise ValueError(NO_TOPICS)
+        return topics
