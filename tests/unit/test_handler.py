@@ -79,13 +79,13 @@ RAISES = {
 }
 
 STOPS = {
-    "sleeps": ("import time; time.sleep(3600)", "hung for more than 500ms"),
+    "sleeps": ("import signal; signal.pause()", "hung for more than 500ms"),
     "spins": ("while True: pass", "hung for more than 500ms"),
     "exits": ("import os; os._exit(0)", "left with exit status 0"),
     "crashes": ("import ctypes; ctypes.string_at(0)", "died of signal 11 (Segmentation fault)"),
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "died of signal 9 (Killed)"),
     "closes": ("import os; os.closerange(3, 100)\ndef send(job): pass", "left with exit status 1"),
-    "forks": ("import os, time\nif os.fork() == 0: time.sleep(3600)\nos._exit(3)", "left with exit status 3"),
+    "forks": ("import os, signal\nif os.fork() == 0: signal.pause()\nos._exit(3)", "left with exit status 3"),
 }
 
 
@@ -297,7 +297,7 @@ def test_a_module_that_asks_for_input_gets_none(lib: Path) -> None:
 
 
 def test_a_module_with_a_thread_does_not_keep_the_check(lib: Path) -> None:
-    write_module(lib, "threads", "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,)).start()\ndef send(job): pass\n")
+    write_module(lib, "threads", "import threading\nthreading.Thread(target=threading.Event().wait).start()\ndef send(job): pass\n")
 
     assert checked(lib, "threads:send") == []
 
@@ -353,7 +353,7 @@ def test_an_interpreter_that_is_missing_is_an_error(lib: Path, monkeypatch: pyte
 
 
 def test_the_check_works_in_a_patched_process_too(lib: Path) -> None:
-    write_module(lib, "sleeps", "import time; time.sleep(3600)")
+    write_module(lib, "sleeps", "import signal; signal.pause()")
     config(lib, "sleeps:send", "jobs:send", "jobs:two")
     program = (
         "from gevent import monkey; monkey.patch_all()\n"
