@@ -68,7 +68,7 @@ def _render_instance(answer: Answer, screen: Screen) -> list[str]:
     name = clean(f"hopd {status.get('instance') or ''}").rstrip()
     facts = [
         *(_state(status.get("state")), Cell(clean(f"version {status.get('version')}")), Cell(clean(f"pid {status.get('pid')}"))),
-        *(Cell(f"up {_duration(status.get('uptime'))}"), Cell(clean(answer.socket), "quiet")),
+        *(Cell(f"up {_uptime(status)}"), Cell(clean(answer.socket), "quiet")),
     ]
     links = {"broker": status.get("broker") or {}}
     publisher = status.get("publisher") or {}
@@ -93,7 +93,7 @@ def _render_instances(answers: Sequence[Answer], screen: Screen) -> list[str]:
         Column("instance", [Cell(clean(name_of(answer.result, number))) for number, answer in enumerate(answers, 1)], right=False),
         Column("state", [_state(answer.result.get("state")) for answer in answers], right=False),
         Column("pid", [Cell(clean(answer.result.get("pid"))) for answer in answers]),
-        Column("up", [Cell(_duration(answer.result.get("uptime"))) for answer in answers]),
+        Column("up", [Cell(_uptime(answer.result)) for answer in answers]),
         Column("broker", [_state(link.get("state")) for link in links], right=False),
         Column("socket", [Cell(clean(answer.socket), "quiet") for answer in answers], right=False),
     ]
@@ -216,5 +216,10 @@ def _count(about: Status, key: str) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
 
 
+def _uptime(status: Status) -> str:
+    value = status.get("uptime")
+    return units.format_duration(max(0, int(value))) if isinstance(value, (int, float)) else "?"
+
+
 def _duration(value: Any) -> str:
-    return units.format_duration(max(0.0, float(value))) if isinstance(value, (int, float)) else "?"
+    return units.format_duration(max(0.0, round(value, 1))) if isinstance(value, (int, float)) else "?"

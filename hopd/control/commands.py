@@ -97,11 +97,11 @@ def _permit(request: protocol.Request, peer: Peer, access: Access) -> None:
     """Log who asks for a change, and refuse those who may not."""
     about = {"command": request.cmd, "uid": peer.uid, "gid": peer.gid, "peer_pid": peer.pid}
     if not access.may_change(peer):
-        log.warning("Refused control command %s of %s.", request.cmd, peer, extra={"event": "control_refused", **about})
+        log.warning("Refused control command %s from %s", request.cmd, peer, extra={"event": "control_refused", **about})
         message = f"uid {peer.uid} may look but not {request.cmd}: that is for root, hopd's own user and members of control.group"
         raise ControlError(protocol.NOT_PERMITTED, message)
     topics = request.args.get("topics", request.args.get("topic"))
-    log.info("Control command %s of %s.", request.cmd, peer, extra={"event": "control_command", **about, "topics": topics})
+    log.info("Control command %s from %s", request.cmd, peer, extra={"event": "control_command", **about, "topics": topics})
 
 
 def _ping(steering: Steering, _args: Args) -> dict[str, Any]:

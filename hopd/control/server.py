@@ -75,7 +75,7 @@ class ControlServer:
         self._listener = socket.socket(fileno=self._file.socket.detach())
         self._acceptor = gevent.spawn(self._accept, self._listener, own_access(group))
         _SERVERS.add(self)
-        log.info("Listening for hopctl on %s.", self.path, extra={"event": "control_listening", "path": self.path})
+        log.info("Listening for hopctl on %s", self.path, extra={"event": "control_listening", "path": self.path})
 
     def stop(self) -> None:
         """Stop listening, remove the socket file and end every client. Stopping twice is stopping once."""
@@ -112,7 +112,7 @@ class ControlServer:
 
     def _pause(self, error: OSError) -> None:
         if not self._exhausted:
-            message = "Cannot accept control connections for now: %s. Trying again every %g s."
+            message = "Cannot accept control connections for now: %s; trying again every %g s"
             reason = error.strerror or str(error)
             log.error(message, reason, self._limits.accept_pause, extra={"event": "control_accept_failed", "reason": reason})
         self._exhausted = True
@@ -162,7 +162,7 @@ class _Client:
                     gevent.sleep(0)  # a client that always has the next request ready must not keep the hub to itself
             except OSError as error:
                 # Gone, or not reading: its connection is all that ends.
-                log.debug("A control client was dropped: %s.", error or type(error).__name__, extra={"event": "control_client_dropped"})
+                log.debug("A control client was dropped: %s", error or type(error).__name__, extra={"event": "control_client_dropped"})
 
     def _serve_one(self, peer: Peer) -> bool:
         """Answer one request; False when the connection is to be closed."""
@@ -223,7 +223,7 @@ class _Client:
             self._connection.send(protocol.encode_error(request_id, stopping))
             raise
         except Exception as error:
-            log.exception("A control command failed in hopd itself.", extra={"event": "control_crashed"})
+            log.exception("A control command failed in hopd itself", extra={"event": "control_crashed"})
             failed = ControlError(protocol.FAILED, f"an error in hopd itself, its log has the traceback: {type(error).__name__}: {error}")
             return protocol.encode_error(request_id, failed), True
 
@@ -239,4 +239,4 @@ def _refuse(connection: socket.socket, cap: int) -> None:
             connection.settimeout(0)
             connection.send(protocol.encode_error(None, error))
         except OSError as gone:
-            log.debug("A refused control client had left: %s.", gone, extra={"event": "control_client_dropped"})
+            log.debug("A refused control client had left: %s", gone, extra={"event": "control_client_dropped"})
