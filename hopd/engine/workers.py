@@ -5,6 +5,7 @@ A worker costs a spawn once, not a job; an idle one is woken by one callback of 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -16,8 +17,13 @@ from gevent.hub import get_hub
 from hopd.amqp.wire import Delivery
 from hopd.engine.executor import Abandoned
 
+LOGGER = logging.getLogger(__name__)
+
 #: How long jobs that never wait may follow each other before the reader, the writer and the control socket get a turn. Seconds.
 TURN = 0.01
+
+#: How long interrupted handlers have to clean up before the daemon leaves without them. Seconds.
+ABANDON_TIMEOUT = 1.0
 
 
 class Workers:
@@ -36,10 +42,8 @@ class Workers:
     def add(self, delivery: Delivery) -> None:
         """Let a worker take the delivery. Never waits: the connection's reader calls it."""
         self.inbox.append(delivery)
-        if self._idle:
-            get_hub().loop.run_callback(self._idle.pop().switch)
-        elif len(self._greenlets) < self._concurrency:
-            self._greenlets.add(gevent.spawn(self._work))
+        if self._idle or len(self._greenlets) < self._concurrency:
+            self._wake()
 
     def hold(self) -> None:
         """Start no further job."""
@@ -48,8 +52,8 @@ class Workers:
     def go_on(self) -> None:
         """Start jobs again, beginning with those that wait."""
         self._holding = False
-        for _ in range(min(len(self.inbox), len(self._idle))):
-            get_hub().loop.run_callback(self._idle.pop().switch)
+        for _ in range(min(len(self.inbox), self._concurrency)):
+            self._wake()
 
     def empty(self) -> list[Delivery]:
         """Take out what waits."""
@@ -58,30 +62,59 @@ class Workers:
         return waiting
 
     def abandon(self) -> int:
-        """End all workers; returns how many were in the middle of a job."""
+        """End all workers; returns how many were in the middle of a job. A handler that will not be interrupted is left behind."""
         cut_off = self.running
         self._holding = True
-        gevent.killall(list(self._greenlets), exception=Abandoned, timeout=1.0)
+        workers = list(self._greenlets)
+        gevent.killall(workers, exception=Abandoned, block=False)
+        gevent.joinall(workers, timeout=ABANDON_TIMEOUT)
         return cut_off
 
-    def _work(self) -> None:
-        inbox, run, idle = self.inbox, self._run, self._idle
-        hub, me = get_hub(), getcurrent()
-        try:
-            while True:
-                while inbox and not self._holding:
-                    delivery = inbox.popleft()
-                    self.running += 1
-                    try:
-                        run(delivery)
-                    finally:
-                        self.running -= 1
-                    if monotonic() > self._turn_ends:
-                        gevent.sleep(0)
-                        self._turn_ends = monotonic() + TURN
-                idle.append(me)
-                hub.switch()
-        except Abandoned:
+    def _wake(self) -> None:
+        get_hub().loop.run_callback(self._put_to_work)
+
+    def _put_to_work(self) -> None:
+        """One more worker, if there is something for it to do.
+
+        In the hub, where nothing happens between the look and the switch: a worker that was woken although it no longer
+        is idle would go on in the middle of whatever its job waits for.
+        """
+        if self._holding or not self.inbox:
             return
+        if self._idle:
+            self._idle.pop().switch()
+        elif len(self._greenlets) < self._concurrency:
+            self._greenlets.add(gevent.spawn(self._work))
+
+    def _work(self) -> None:
+        me = getcurrent()
+        try:
+            self._take_jobs(me)
+        except (Abandoned, gevent.GreenletExit) as end:
+            LOGGER.debug("A worker ends: %r", end, extra={"event": "worker_ended"})
+        except BaseException as error:
+            # Whatever a handler left behind, a gevent.Timeout for example, must not cost the topic a worker.
+            text = "A worker was interrupted between two jobs and is replaced; has a handler left a timer running? %s"
+            LOGGER.error(text, type(error).__name__, extra={"event": "worker_failed"}, exc_info=error)
         finally:
             self._greenlets.discard(me)
+            if me in self._idle:
+                self._idle.remove(me)
+            if self.inbox:
+                self._wake()
+
+    def _take_jobs(self, me: gevent.Greenlet[..., None]) -> None:
+        inbox, run, idle, hub = self.inbox, self._run, self._idle, get_hub()
+        while True:
+            while inbox and not self._holding:
+                delivery = inbox.popleft()
+                self.running += 1
+                try:
+                    run(delivery)
+                finally:
+                    self.running -= 1
+                if monotonic() > self._turn_ends:
+                    gevent.sleep(0)
+                    self._turn_ends = monotonic() + TURN
+            idle.append(me)
+            hub.switch()
