@@ -1,6 +1,6 @@
 """From ``package.module:name`` to a callable that takes a job; or why there is none.
 
-`resolve` does it in this process, for a daemon that is about to run; `check` (handler_check.py) does it in a child
+`load_handler` does it in this process, for a daemon that is about to run; `check` (handler_check.py) does it in a child
 process, because importing somebody's code may hang, leave or crash.
 """
 
@@ -20,19 +20,7 @@ from hopd.config.retry import describe
 from hopd.engine.handler_check import check
 from hopd.errors import HandlerError
 
-__all__ = ["add_import_path", "check", "load_handler", "resolve"]
-
-
-def resolve(spec: str, *, topic: str, where: str) -> Callable[[Any], object]:
-    """The callable that `spec` names, ready to be called with a job.
-
-    A class is instantiated once, without arguments, and the instance is called. `HandlerError` names the place in the
-    config (`where`), the topic and the spec, whatever the module did when it was imported.
-    """
-    try:
-        return load_handler(spec)
-    except HandlerError as error:
-        raise HandlerError(f"{where}: topics.{topic}.handler: {spec}: {error}") from error.__cause__
+__all__ = ["add_import_path", "check", "load_handler"]
 
 
 def add_import_path(directories: Iterable[str]) -> None:
@@ -43,7 +31,9 @@ def add_import_path(directories: Iterable[str]) -> None:
 
 
 def load_handler(spec: str) -> Callable[[Any], object]:
-    """As `resolve`; the error says only what is wrong, not where."""
+    """The callable that `spec` names, ready to be called with a job. A class is instantiated once, without arguments, and the instance is
+    called. `HandlerError` says what is wrong, whatever the module did when it was imported; the caller knows where the spec stands.
+    """
     module, _, attribute = spec.partition(":")
     target = _attribute(_import(module), attribute)
     if inspect.isclass(target):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hopd.config.load import Loaded, load
-from hopd.engine.handler import add_import_path, check, resolve
+from hopd.engine.handler import add_import_path, check, load_handler
 from hopd.errors import HandlerError
 
 #: Seconds for an import that comes to an end; never waited for in full.
@@ -108,7 +108,7 @@ def write_module(lib: Path, name: str, text: str) -> None:
 
 
 def found(spec: str) -> Callable[[object], object]:
-    return resolve(spec, topic="emails", where="hopd.yaml:3:5")
+    return load_handler(spec)
 
 
 def refused(spec: str) -> str:
@@ -181,15 +181,15 @@ def test_a_class_is_instantiated_once(lib: Path) -> None:
         ("jobs:generator", "has a yield, and calling it would run nothing"),
     ],
 )
-def test_what_cannot_handle_jobs_is_refused_with_topic_and_line(lib: Path, spec: str, reason: str) -> None:
-    assert refused(spec).startswith(f"hopd.yaml:3:5: topics.emails.handler: {spec}: {reason}")
+def test_what_cannot_handle_jobs_is_refused_with_the_reason(lib: Path, spec: str, reason: str) -> None:
+    assert refused(spec).startswith(reason)
 
 
 @pytest.mark.parametrize(("module", "text", "reason"), [(name, *case) for name, case in RAISES.items()], ids=RAISES)
 def test_whatever_an_import_raises_is_a_handler_error(lib: Path, module: str, text: str, reason: str) -> None:
     write_module(lib, module, text)
 
-    assert f"topics.emails.handler: {module}:send: {reason}" in refused(f"{module}:send")
+    assert reason in refused(f"{module}:send")
 
 
 def test_what_an_import_raised_comes_with_its_place(lib: Path) -> None:
