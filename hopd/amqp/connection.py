@@ -9,7 +9,6 @@ the interval, and the reader's receive gives up after the whole of it.
 from __future__ import annotations
 
 import logging
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -128,7 +127,7 @@ class Connection:
     def _dispatch(self, data: bytes, protocol: _Protocol) -> None:
         try:
             events = self._decoder.feed(data)
-        except (wire.FrameError, struct.error, IndexError) as error:
+        except wire.FrameError as error:
             raise ConnectionLost(f"the broker's bytes make no sense: {error}") from error
         channels = self._channels
         for event in events:

@@ -133,6 +133,13 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes; `FrameError` when it cannot be AMQP."""
+        try:
+            return self._feed(data)
+        except (struct.error, IndexError) as error:
+            # The frames keep their form but what is in them runs past their end. Found by trying, as that costs a delivery nothing.
+            raise FrameError(f"a frame that is too short for what it says: {error}") from error
+
+    def _feed(self, data: bytes) -> list[Event]:
         if self._rest:
             data = self._rest + data
         events: list[Event] = []
@@ -173,7 +180,7 @@ class Decoder:
                 return None
             content = data[body + 7 : after - 1]
         method = data[start : header - 1]
-        tag, bits = _tag_and_bits(data, start + 1 + data[start])
+        tag, bits = _tag_and_bits(method, 1 + method[0])
         return Delivery(channel, tag, bits & 1 == 1, method, data[header + _HEADER_FIXED : body - 1], content), after
 
     def _frame(self, kind: int, channel: int, frame: bytes, events: list[Event]) -> None:
@@ -189,7 +196,11 @@ class Decoder:
 
     def _method(self, channel: int, frame: bytes, events: list[Event]) -> None:
         method = frame[7:11]
+        if len(frame) < FRAME_OVERHEAD + 4:
+            raise FrameError(f"a method frame without a method on channel {channel}")
         if method in (_DELIVER, _RETURN):
+            if channel in self._assemblies:
+                raise FrameError(f"a second message on channel {channel} before the first one ended")
             self._assemblies[channel] = _Assembly(frame[7:-1])
         elif method in (_ACK, _NACK):
             tag, bits = _tag_and_bits(frame, 11)
@@ -245,5 +256,6 @@ def _describe(data: bytes, position: int) -> str:
 
 
 def _short_string(data: bytes, offset: int) -> tuple[str, int]:
-    stop = offset + 1 + data[offset]
+    if offset >= len(data) or (stop := offset + 1 + data[offset]) > len(data):
+        raise FrameError("a text runs past the end of its frame")
     return data[offset + 1 : stop].decode("utf-8", "replace"), stop
