@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as shortened
 from typing import Any
 
 from hopd.amqp.table import TableError, decode_table, encode_table
@@ -65,6 +66,8 @@ def decode(raw: bytes) -> Properties:
 
 
 def _decode(raw: bytes) -> Properties:
+    if len(raw) < 2:
+        raise TableError("their flags are cut short")
     flags = int.from_bytes(raw[:2], "big")
     offset = 2
     values: dict[str, Any] = {}
@@ -98,8 +101,8 @@ def encode(properties: Properties) -> bytes:
         flags |= flag
         try:
             pieces.append(_encode_field(kind, value))
-        except (TableError, OverflowError, AttributeError, TypeError) as error:
-            raise PropertiesError(f"{name} {value!r} cannot be put: {error}") from error
+        except (ValueError, OverflowError, AttributeError, TypeError) as error:
+            raise PropertiesError(f"{name} {shortened(value)} cannot be put: {error}") from error
     return flags.to_bytes(2, "big") + b"".join(pieces)
 
 

@@ -126,16 +126,18 @@ def _timestamp(seconds: int) -> datetime | int:
         return seconds
 
 
-def encode_table(table: Mapping[Any, Any]) -> bytes:
+def encode_table(table: Mapping[Any, Any], depth: int = 0) -> bytes:
     """A table of str, bytes, bool, int, float, Decimal, datetime, None, list and mapping values; `TableError` for others."""
-    body = b"".join(_short(key) + encode_value(value) for key, value in table.items())
+    body = b"".join(_short(key) + encode_value(value, depth) for key, value in table.items())
     return struct.pack(">I", len(body)) + body
 
 
-def encode_value(value: Any) -> bytes:
+def encode_value(value: Any, depth: int = 0) -> bytes:
     """One value with its type mark."""
+    if depth > MAX_DEPTH:
+        raise TableError(f"tables are nested more than {MAX_DEPTH} deep")
     if isinstance(value, str):
-        return _long(b"S", value.encode("utf-8"))
+        return _long(b"S", _utf8(value))
     if isinstance(value, bool):
         return b"t\x01" if value else b"t\x00"
     if isinstance(value, int):
@@ -147,11 +149,11 @@ def encode_value(value: Any) -> bytes:
     if value is None:
         return b"V"
     if isinstance(value, datetime):
-        return struct.pack(">cQ", b"T", max(0, int(value.timestamp())))
+        return _moment(value)
     if isinstance(value, Mapping):
-        return b"F" + encode_table(value)
+        return b"F" + encode_table(value, depth + 1)
     if isinstance(value, (list, tuple)):
-        return _long(b"A", b"".join(map(encode_value, value)))
+        return _long(b"A", b"".join(encode_value(item, depth + 1) for item in value))
     if isinstance(value, Decimal):
         return _decimal(value)
     raise TableError(f"a header cannot hold a {type(value).__name__}: use str, bytes, bool, int, float, datetime, None, list or dict")
@@ -162,23 +164,42 @@ def _integer(value: int) -> bytes:
         return struct.pack(">ci", b"I", value)
     if -(2**63) <= value < 2**63:
         return struct.pack(">cq", b"l", value)
-    if value < 2**64:
+    if 0 < value < 2**64:
         return struct.pack(">cQ", b"T", value)  # the only 64-bit field without a sign; it is where such a number came from
-    raise TableError(f"a header cannot hold the number {value}: it has more than 64 bits")
+    raise TableError("a header cannot hold a number of more than 64 bits")
+
+
+def _moment(value: datetime) -> bytes:
+    seconds = int(value.timestamp())
+    if seconds < 0:
+        raise TableError(f"a header cannot hold a time before 1970, got {value}")
+    return struct.pack(">cQ", b"T", seconds)
 
 
 def _decimal(value: Decimal) -> bytes:
-    _sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or not -255 <= exponent <= 0 or len(digits) > 9:
-        raise TableError(f"a header cannot hold the decimal {value}: it takes up to 9 digits")
-    return struct.pack(">cBi", b"D", -exponent, int(value.scaleb(-exponent)))
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or not -255 <= exponent <= 0:
+        raise TableError(f"a header cannot hold the decimal {value}: it takes 0 to 255 places")
+    number = int(value.scaleb(-exponent))
+    if not -(2**31) <= number < 2**31:
+        raise TableError(f"a header cannot hold the decimal {value}: its digits have more than 32 bits")
+    return struct.pack(">cBi", b"D", -exponent, number)
 
 
-def _short(key: str | bytes) -> bytes:
-    raw = key.encode("utf-8") if isinstance(key, str) else key
+def _short(key: Any) -> bytes:
+    if not isinstance(key, (str, bytes)):
+        raise TableError(f"a header's name is text, not {key!r}")
+    raw = _utf8(key) if isinstance(key, str) else key
     if len(raw) > 255:
         raise TableError(f"a header's name has at most 255 bytes, got {len(raw)}")
     return bytes((len(raw),)) + raw
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TableError(f"a header's text must be UTF-8: {error}") from error
 
 
 def _long(kind: bytes, raw: bytes) -> bytes:
