@@ -58,8 +58,10 @@ def parse(url: str, tls: Tls | None = None) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise BrokerError(f"the broker's URL is not valid: {error}") from None
+    except ValueError:
+        # The parser's own words can quote a password that was not encoded.
+        hint = "a host, a port number; special characters of a password as %2F and the like"
+        raise BrokerError(f"the broker's URL is not valid; it takes {hint}") from None
     if parts.scheme not in _PORTS:
         raise BrokerError(f"the broker's URL starts with amqp:// or amqps://, not {parts.scheme!r}")
     if not parts.hostname:
