@@ -47,9 +47,11 @@ class Settlement:
         self._unsettled: set[int] = set()
         self._finished: list[int] = []  # since the last take
         self._frames: list[bytes] = []  # rejects and nacks since the last take
-        self._prefix = 0  # every tag up to here is settled at the broker
+        # What the broker has not been told of, never more than the prefetch. What it has been told of is not kept: behind a
+        # delivery that hangs that would be all that come and go meanwhile.
+        self._open: set[int] = set()
+        self._lowest = 1  # no open tag is lower
         self._pending: set[int] = set()  # finished, not yet told
-        self._told: set[int] = set()  # settled singly, above the prefix
         self._held: deque[tuple[float, list[int]]] = deque()  # finished out of order: when they must be told at the latest
         self._dirty = False
         self._hurry = False
@@ -64,6 +66,7 @@ class Settlement:
     def opened(self, tag: int) -> None:
         """A delivery arrived."""
         self._unsettled.add(tag)
+        self._open.add(tag)
 
     def claim(self, tag: int) -> bool:
         """Reserve the one settlement a delivery has; False when its channel is gone and the broker will deliver it again.
@@ -113,6 +116,7 @@ class Settlement:
     def close(self) -> None:
         """The channel is gone; whatever is unsettled is the broker's again."""
         self.closed = True
+        self._held.clear()  # else the writer would look after it for ever
 
     def _say(self, tag: int, frame: bytes) -> bool:
         self._frames.append(frame)
@@ -157,29 +161,31 @@ class Settlement:
             if tag > 0:
                 finished.append(tag)
             else:
-                self._told.add(-tag)
+                self._open.discard(-tag)
         self._pending.update(finished)
         return finished
 
     def _advance(self) -> bytes | None:
-        """Move the prefix over all that is finished or told; one ack for what of it was not told yet."""
-        last_untold = 0
-        tag = self._prefix + 1
-        pending, told = self._pending, self._told
-        count = 0
-        while True:
+        """Move past all that is finished, from the lowest open tag on: one ack for it."""
+        open_, pending = self._open, self._pending
+        last = count = told = 0
+        tag = self._lowest
+        while open_:
             if tag in pending:
                 pending.remove(tag)
-                last_untold = tag
+                open_.remove(tag)
+                last = tag
                 count += 1
-            elif tag in told:
-                told.remove(tag)
-            else:
+            elif tag in open_:
                 break
+            else:
+                told += 1
+                if told > len(open_):  # those that came and went while one hung: one look at what is left is shorter than their way
+                    told, tag = 0, min(open_) - 1
             tag += 1
-        self._prefix = tag - 1
+        self._lowest = tag
         # A `multiple` must name a tag that is itself unsettled (else 406), so it names the last one that nobody told the broker.
-        return frames.ack(self._channel, last_untold, count > 1) if last_untold else None
+        return frames.ack(self._channel, last, count > 1) if last else None
 
     def _tell_overdue(self, now: float) -> list[bytes]:
         overdue: list[int] = []
@@ -189,5 +195,5 @@ class Settlement:
 
     def _tell(self, tags: list[int]) -> list[bytes]:
         self._pending.difference_update(tags)
-        self._told.update(tags)
+        self._open.difference_update(tags)
         return [frames.ack(self._channel, tag, False) for tag in tags]
