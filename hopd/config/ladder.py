@@ -3,6 +3,7 @@ a small ladder keeps their number small."""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 _S, _M, _H, _D = 1000, 60_000, 3_600_000, 86_400_000
@@ -18,5 +19,8 @@ STEPS: tuple[int, ...] = (
 
 
 def step(seconds: float) -> int:
-    """The first step, in milliseconds, that is not shorter than `seconds`; the longest one when there is none."""
-    return STEPS[min(bisect_left(STEPS, round(seconds * 1000)), len(STEPS) - 1)]
+    """The first step, in milliseconds, that is not shorter than `seconds`; the longest one when there is none. ValueError for nan."""
+    if math.isnan(seconds):
+        raise ValueError("a delay is a number of seconds, got nan")
+    # Half a millisecond is no reason for the next step.
+    return STEPS[min(bisect_left(STEPS, seconds * 1000 - 0.5), len(STEPS) - 1)]
