@@ -41,6 +41,9 @@ _PORT_ATTEMPTS = 5
 #: of the code loader costs a context switch. Schedulers are not bound to cores, which other processes need as well.
 _EMULATOR_FLAGS = ("+sbwt", "very_short", "+sbwtdio", "very_short", "+stbt", "u")
 
+#: How many lines of each file a failure quotes: Erlang prints the reason first and a long epilogue after it.
+_LAST_WORDS = 60
+
 _CONFIG = """\
 listeners.tcp.default = 127.0.0.1:{port}
 log.console = false
@@ -208,7 +211,7 @@ class PrivateNode(NodeControl):
     def last_words(self) -> str:
         """The end of what the node printed, and of its log."""
         files = [self.home / "output", *sorted((self.home / "log").glob("*.log"))]
-        return "\n".join(line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()[-15:])
+        return "\n".join(line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()[-_LAST_WORDS:])
 
     # --- the inside -----------------------------------------------------------------------------
 
@@ -230,6 +233,7 @@ class PrivateNode(NodeControl):
     def _server_environment(self) -> dict[str, str]:
         return self.environment() | {
             "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the node instead of waiting for it: its pid is ours
+            "ERL_CRASH_DUMP_SECONDS": "0",  # no dump: it takes seconds and nobody reads it
             "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
             "RABBITMQ_LOG_BASE": str(self.home / "log"),
             "RABBITMQ_PID_FILE": str(self.home / "pid"),

@@ -1,0 +1,141 @@
+"""Fixtures of all tests.
+
+A test that needs a broker asks for `broker` (the node of the run: shared, so it must not be stopped; names of its own keep
+tests apart) or for `own_node` (a node of its own, to be killed, frozen and alarmed).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hopd.demo.node import PrivateNode
+from hopd.demo.node_control import NodeControl
+from tests.support import broker as support
+from tests.support.ledger import Ledger
+from tests.support.process import Processes
+from tests.support.proxy import Proxy
+
+_DIRECTORY = pytest.StashKey[Path]()
+_OWNER = pytest.StashKey[support.SharedNode]()
+
+#: Which fixtures need a RabbitMQ.
+_NEED_BROKER = {"broker", "own_node", "proxy"}
+
+
+# --- the node of the run ------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        config.stash[_DIRECTORY] = Path(workerinput["hopd_broker"])
+    elif not config.option.collectonly:
+        owner = support.SharedNode()
+        config.stash[_OWNER] = owner
+        config.stash[_DIRECTORY] = owner.directory
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    owner = config.stash.get(_OWNER, None)
+    if owner is not None:
+        owner.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker of pytest-xdist where the node of the run is."""
+    node.workerinput["hopd_broker"] = str(node.config.stash[_DIRECTORY])  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _NEED_BROKER.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.broker)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the node started now, so that it is up when the first test asks for it."""
+    wanted = any("broker" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and support.missing() is None and _DIRECTORY in session.config.stash:
+        support.want(session.config.stash[_DIRECTORY])
+
+
+# --- no RabbitMQ to be had ----------------------------------------------------------------------
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("broker") is None:
+        return
+    reason = support.missing()
+    if reason is not None and os.environ.get("CI"):
+        pytest.fail(f"{reason} (CI is set, so this test must run)", pytrace=False)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def pytest_report_header() -> list[str]:
+    reason = support.missing()
+    return [] if reason is None else [f"!!! no broker: {reason}", f"!!! tests that need one will {_fate()}"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reason = support.missing()
+    if reason is not None:
+        terminalreporter.write_line(f"!!! tests that need a broker did {_fate()}: {reason}", red=True, bold=True)
+
+
+def _fate() -> str:
+    return "FAIL, because CI is set" if os.environ.get("CI") else "NOT RUN"
+
+
+# --- fixtures -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> NodeControl:
+    """The RabbitMQ node of this run: `.url`, `.list_queues()`, `.eval()`. Never stop it or raise an alarm on it."""
+    return support.shared_node(request.config.stash[_DIRECTORY])
+
+
+@pytest.fixture
+def own_node() -> Iterator[PrivateNode]:
+    """A RabbitMQ node for this test alone, serving. It may be killed, stopped, frozen, alarmed, restarted."""
+    with PrivateNode() as node:
+        yield node.wait_ready(support.START_TIMEOUT)
+
+
+@pytest.fixture
+def proxy(broker: NodeControl) -> Iterator[Proxy]:
+    """A proxy in front of the run's node: `proxy.through(broker.url)`."""
+    with Proxy(broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def topic_name(request: pytest.FixtureRequest) -> str:
+    """A topic's name that no other test uses."""
+    return support.unique_name(request.node.name.split("[")[0])
+
+
+@pytest.fixture
+def exchange_name(request: pytest.FixtureRequest) -> str:
+    """An exchange's name that no other test uses."""
+    return support.unique_name("exchange")
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts real processes; whatever is left of them ends with the test."""
+    processes = Processes(tmp_path)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """What was put and what was handled; `env=ledger.environment` for the process that handles."""
+    return Ledger(tmp_path / "ledger")
