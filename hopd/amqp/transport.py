@@ -78,11 +78,10 @@ class TlsTransport(Transport):
             try:
                 with self._lock:
                     return self._tls.recv(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                if not self._wait(select.POLLIN, deadline - monotonic()):
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                what = select.POLLIN if isinstance(want, ssl.SSLWantReadError) else select.POLLOUT
+                if not self._wait(what, deadline - monotonic()):
                     raise BrokerTimeout(f"the broker was silent for {timeout:.0f} s") from None
-            except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT, deadline - monotonic())
             except ssl.SSLEOFError:
                 return b""
             except OSError as error:
@@ -102,6 +101,14 @@ class TlsTransport(Transport):
         except OSError as error:
             raise ConnectionLost(_reason(error)) from error
 
+    def shutdown(self) -> None:
+        """As for plain TCP."""
+        try:
+            # Not the TLS socket's own, which drops its TLS state: a receive under way would then read cipher text as frames.
+            socket.socket.shutdown(self._tls, socket.SHUT_RDWR)
+        except OSError:
+            return
+
     def _wait(self, what: int, timeout: float) -> bool:
         if timeout <= 0:
             return False
@@ -117,8 +124,8 @@ def connect(endpoint: Endpoint, timeout: float) -> Transport:
     """Connect within `timeout` seconds, trying every address the name has; `BrokerUnreachable` gives the reason."""
     deadline = monotonic() + timeout
     try:
-        sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout)
-    except OSError as error:
+        sock = _connect_tcp(endpoint, deadline)
+    except (OSError, UnicodeError) as error:  # a name that cannot be a host's does not even get to be looked up
         raise BrokerUnreachable(f"{endpoint.host}:{endpoint.port}: {_reason(error)}") from error
     try:
         # A job is small and somebody waits for it: never collect bytes for a fuller packet.
@@ -129,12 +136,29 @@ def connect(endpoint: Endpoint, timeout: float) -> Transport:
         sock.settimeout(max(0.001, deadline - monotonic()))
         secure = endpoint.tls.context().wrap_socket(sock, server_hostname=endpoint.tls.server_name or endpoint.host)
         return TlsTransport(secure)
-    except OSError as error:  # ssl.SSLError is one
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a server name that cannot be one a ValueError
         sock.close()
         raise BrokerUnreachable(f"{endpoint.host}:{endpoint.port}: {_reason(error)}") from error
 
 
-def _reason(error: OSError) -> str:
+def _connect_tcp(endpoint: Endpoint, deadline: float) -> socket.socket:
+    """To the first address that answers. Each has its share of the time: one that is silent must not use up the others'."""
+    failure = OSError("the name has no address")
+    addresses = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    for left, (family, kind, protocol, _name, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(max(0.001, (deadline - monotonic()) / left))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {error.verify_message}"
-    return error.strerror or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
