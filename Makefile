@@ -1,0 +1,63 @@
+# `make` lists the verbs. Each sets up what it needs: .venv, and on Debian the packages that are missing.
+
+PYTHON ?= python3
+CONFIG ?= hopd/demo/demo.yaml
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Files whose age says when the environment was made: with what hopd needs to run, and with what its tests and checks need.
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+export PYTHON
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test lint bench run clean broker
+
+help:
+	@echo "make demo    watch hopd run 10,000 jobs; uses the broker in HOP_BROKER_URL, else a private RabbitMQ node"
+	@echo "make test    lint, types and all tests"
+	@echo "make lint    style and types only"
+	@echo "make bench   jobs a second and CPU per job of a real daemon"
+	@echo "make run     the daemon, with CONFIG=FILE (default $(CONFIG))"
+	@echo "make clean   remove .venv and everything else that was made here"
+
+demo: $(READY)
+	@[ -n "$$HOP_BROKER_URL" ] || sh packaging/debian/setup.sh broker
+	@$(BIN)/hopd demo
+
+test: $(READY_DEV) broker lint
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not alone"
+	@$(BIN)/python -m pytest -m alone || [ $$? -eq 5 ]  # 5: there are none
+
+lint: $(READY_DEV)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+
+bench: $(READY_DEV) broker
+	@$(BIN)/python -m tests.bench.throughput
+
+run: $(READY)
+	@exec $(BIN)/hopd run -c $(CONFIG)
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+broker:
+	@sh packaging/debian/setup.sh broker
+
+$(READY): setup.cfg setup.py
+	@sh packaging/debian/setup.sh python
+	@echo "Making $(VENV) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --use-pep517 -e .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "Adding the tools for tests and checks ..."
+	@$(PIP) install --use-pep517 -e '.[dev]'
+	@touch $@
