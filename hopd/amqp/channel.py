@@ -54,7 +54,7 @@ class Channel:
         self._on_delivery: OnDelivery = _drop
         self._on_event: OnEvent = _drop
         self._on_lost: OnLost = _drop
-        self._pika: PikaChannel = protocol.channel(on_open_callback=self._opened.set_result)
+        self._pika: PikaChannel = protocol.channel(on_open_callback=_answering(self._opened))
         self._pika.add_on_close_callback(self._on_close)
         self._pika.add_on_cancel_callback(self._on_cancelled)
         self.number: int = self._pika.channel_number
@@ -78,7 +78,10 @@ class Channel:
 
     def consume_soon(self, queue: str, tag: str) -> None:
         """Start one more consumer without waiting; deliveries go where the first one's go. Under the connection's lock."""
-        self._pika.basic_consume(queue=queue, on_message_callback=_unused, consumer_tag=tag)
+        try:
+            self._pika.basic_consume(queue=queue, on_message_callback=_unused, consumer_tag=tag)
+        except pika.exceptions.AMQPError as error:
+            raise self._unusable(error) from error
 
     def cancel(self, tag: str, deadline: float) -> None:
         """Stop a consumer. When this returns no further delivery of it comes; those that came stay unsettled."""
@@ -86,7 +89,8 @@ class Channel:
 
     def cancel_soon(self, tag: str) -> None:
         """Stop a consumer without waiting. Under the connection's lock."""
-        self._pika.basic_cancel(consumer_tag=tag, callback=_drop)
+        if self._pika.is_open:  # else it has ended, with all its consumers
+            self._pika.basic_cancel(consumer_tag=tag, callback=_drop)
 
     def select_confirms(self, on_event: OnEvent, deadline: float) -> None:
         """Let the broker confirm what is published here; confirms and returns go to `on_event`."""
@@ -129,17 +133,28 @@ class Channel:
         with self._connection.lock:
             if self.lost is not None:
                 return
+            closed = self._expect()
             self.settlement.hurry()
             self._connection.flush_settlements()
-            self._on_lost = _drop
-            closed = self._expect()
-            self.settlement.close()
-            self._pika.close()
+            self._end()
         try:
             self._wait(closed, deadline)
         except ChannelLost:
             # Its end is what was asked for, whichever way it came.
             return
+
+    def abandon(self) -> None:
+        """Close the channel without waiting for the broker's word."""
+        with self._connection.lock:
+            if self.lost is None:
+                self._end()
+
+    def _end(self) -> None:
+        """Tell the broker, unless somebody has."""
+        self._on_lost = _drop
+        self.settlement.close()
+        if not self._pika.is_closing:
+            self._pika.close()
 
     def _call(self, deadline: float, method: Callable[..., Any], **arguments: Any) -> Any:
         with self._connection.lock:
@@ -147,11 +162,14 @@ class Channel:
                 raise self.lost
             answer = self._expect()
             try:
-                method(callback=answer.set_result, **arguments)
+                method(callback=_answering(answer), **arguments)
             except pika.exceptions.AMQPError as error:
                 self._answers.discard(answer)
-                raise ChannelLost(f"the channel cannot be used: {error!r}") from error
+                raise self._unusable(error) from error
         return self._wait(answer, deadline)
+
+    def _unusable(self, error: Exception) -> BrokerError:
+        return self.lost or ChannelLost(f"the channel cannot be used: {error!r}")
 
     def _expect(self) -> Future[Any]:
         answer: Future[Any] = Future()
@@ -202,6 +220,16 @@ class Channel:
         self.on_end(ChannelLost(f"the broker cancelled the consumer {frame.method.consumer_tag}"))
         if self._pika.is_open:
             self._pika.close()
+
+
+def _answering(answer: Future[Any]) -> Callable[[Any], None]:
+    """For pika to call with the broker's answer. The end of the channel may have been the answer already."""
+
+    def set_result(value: Any) -> None:
+        if not answer.done():
+            answer.set_result(value)
+
+    return set_result
 
 
 def _unused(*_arguments: object) -> None:

@@ -91,6 +91,10 @@ class Connection:
             self._read_until_end(on_open)
         except BrokerError as error:
             reason = error
+        except Exception as error:
+            # Whatever is wrong with us: a connection that ends without telling anybody is worse, and a new one may fare better.
+            LOGGER.exception("The connection's reader failed", extra={"event": "reader_failed"})
+            reason = ConnectionLost(f"the connection's reader failed: {error!r}")
         finally:
             self._end(reason, writer)
         return reason
@@ -148,10 +152,9 @@ class Connection:
     def _hand_to_pika(self, event: wire.MethodFrame, protocol: _Protocol) -> None:
         try:
             frame = pika.frame.decode_frame(event.data)[1]
-            if frame is None:
-                raise ConnectionLost("the broker sent a method frame that is cut short")
             protocol._process_frame(frame)
-        except pika.exceptions.AMQPError as error:
+        except Exception as error:
+            # pika lets KeyError, struct.error and more through for bytes it does not know.
             raise ConnectionLost(f"the protocol broke down: {error!r}") from error
 
     def _explain_end(self, protocol: _Protocol) -> BrokerError:
@@ -216,8 +219,9 @@ class Connection:
                 self._wakeup.clear()
                 self._send(self._collect())
         except BrokerError as error:
-            # The reader sees the same end of the stream and tells everybody; the writer only has to leave.
             LOGGER.debug("The writer stops: %s", error, extra={"event": "writer_stopped"})
+        finally:
+            # The reader sees the end of the stream and tells everybody; the writer only has to leave.
             self._stream().shutdown()
 
     def _pause(self) -> float:
@@ -293,7 +297,11 @@ class Connection:
             except pika.exceptions.NoFreeChannels as error:
                 raise BrokerRefused("the connection has no free channel left", code=504) from error
             self._channels[channel.number] = channel
-        channel.wait_open(deadline)
+        try:
+            channel.wait_open(deadline)
+        except BrokerTimeout:
+            channel.abandon()
+            raise
         return channel
 
     def forget(self, channel: Channel) -> None:
