@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.fields import shown
 from hopd.config.model import (
     NO_TOPICS,
     BrokerSettings,
     ControlSettings,
     LoggingSettings,
-    Section,
     Settings,
     ShutdownSettings,
     TlsSettings,
@@ -22,6 +22,7 @@ from hopd.config.model import (
     TopicSettings,
 )
 from hopd.config.nodes import Mapping, entry_at, nearest_entry, spell
+from hopd.config.section import Section
 from hopd.errors import Problem
 
 _SECTIONS: dict[tuple[str, ...], type[Section]] = {
@@ -32,7 +33,11 @@ _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("shutdown",): ShutdownSettings,
     ("logging",): LoggingSettings,
     ("defaults",): TopicOptions,
+    ("defaults", "retry"): RetrySettings,
+    ("defaults", "breaker"): BreakerSettings,
     ("topics", "*"): TopicSettings,
+    ("topics", "*", "retry"): RetrySettings,
+    ("topics", "*", "breaker"): BreakerSettings,
 }
 
 _MISSING = {

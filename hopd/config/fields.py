@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from hopd.config.nodes import Scalar
 from hopd.config.places import handler_problem, mask, url_problem
 from hopd.names import topic_problem
-from hopd.units import format_duration, parse_duration
+from hopd.units import format_duration, format_size, parse_duration, parse_size
 
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
@@ -251,6 +251,30 @@ class Seconds(Reader):
         pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$|\$\{"
         number = {"type": "number", "minimum": self.low, "maximum": self.high}
         return {"anyOf": [{"type": "string", "pattern": pattern}, number]}
+
+
+@dataclass(frozen=True)
+class Size(Reader):
+    """A size, `16MiB` or `1.5GB` or a plain number of bytes, as whole bytes from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def read(self, value: object) -> int:
+        number = _whole(value)
+        text = _text(value)
+        try:
+            size = number if number is not None else parse_size(text or "")
+        except ValueError:
+            size = -1
+        if not self.low <= size <= self.high:
+            limits = f"from {format_size(self.low)} to {format_size(self.high)}"
+            raise ValueError(f"expected a size {limits}, like 16MiB, 500kB or 1.5GB; got {shown(value)}")
+        return size
+
+    def schema(self) -> dict[str, Any]:
+        pattern = r"^[0-9]+(\.[0-9]+)? ?(B|kB|MB|GB|KiB|MiB|GiB)$|\$\{"
+        return {"anyOf": [{"type": "string", "pattern": pattern}, {"type": "integer", "minimum": self.low, "maximum": self.high}]}
 
 
 @dataclass(frozen=True)

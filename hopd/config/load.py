@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from hopd.config.environment import expand
 from hopd.config.explain import explain, locate, unknown_key
+from hopd.config.failure import BLOCKS
 from hopd.config.files import broker_files, read, reason
 from hopd.config.model import Settings, TopicOptions
 from hopd.config.nodes import Mapping, Node, Scalar, nearest_entry, spell
@@ -95,7 +96,7 @@ def _settings(file: str, root: Mapping, directory: str) -> tuple[Settings | None
     data = _plain(root)
     context = {"directory": directory}
     problems: list[Problem] = []
-    defaults = data.pop("defaults", None)
+    defaults = _with_blocks(data.pop("defaults", None))
     try:
         TopicOptions.model_validate({} if defaults is None else defaults, context=context)
     except ValidationError as error:
@@ -119,8 +120,15 @@ def _complete(name: str, topic: Any, defaults: dict[str, Any]) -> Any:
     """A topic as the model wants it: its name in it, and what it does not say itself from the defaults."""
     if topic is not None and not isinstance(topic, dict):
         return topic
-    own = {key: value for key, value in (topic or {}).items() if value is not None or key not in defaults}
+    own = {key: value for key, value in (_with_blocks(topic) or {}).items() if value is not None or key not in defaults}
     return {**defaults, **own, "name": name}
+
+
+def _with_blocks(options: Any) -> Any:
+    """A topic's options with the sections that are named but have no keys."""
+    if not isinstance(options, dict):
+        return options
+    return {key: {} if value is None and key in BLOCKS else value for key, value in options.items()}
 
 
 def _at_key(file: str, root: Mapping, path: tuple[str, ...]) -> Problem:

@@ -9,46 +9,30 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hopd.config.arguments import Argument, ArgumentName
-from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Text, TopicName, Url, Whole
+from hopd.config.failure import Block, BreakerSettings, OrNone, RetrySettings
+from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Size, Text, TopicName, Url, Whole
+from hopd.config.section import Section, wrong
 from hopd.names import EXCHANGE
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
 QueueType = Literal["classic", "quorum"]
 OnFailure = Literal["bury", "requeue", "drop"]
+HandlerKind = Literal["greenlet", "thread"]
 
+_DAY = 86_400.0
+_GIB = 1024**3
+
+#: RabbitMQ takes times to live of less than 2^32 ms, which is 49.7 days. Seconds.
+MAX_KEEP = 49 * _DAY
 #: AMQP's prefetch count has 16 bits.
 MAX_PREFETCH = 65_535
 #: Jobs at hand for each one running, so that finished jobs can be settled in order at once (measured: 3 beats 2 twofold).
 PREFETCH_FACTOR = 3
 NO_TOPICS = "at least one topic is needed:   topics: {emails: {handler: myapp.jobs:send_email}}"
-
-
-def wrong(message: str, *at: str) -> PydanticCustomError:
-    """An error of several keys together, at the one that has to change."""
-    return PydanticCustomError("hopd", "{message}", {"message": message, "at": at})
-
-
-class Section(BaseModel):
-    """A part of the config. A key without a value counts as left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_nulls(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {key: value for key, value in given.items() if value is not None or key not in cls.known_keys()}
-
-    @classmethod
-    def known_keys(cls) -> frozenset[str]:
-        """The keys of this section as the file spells them."""
-        return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
 
 class TlsSettings(Section):
@@ -141,10 +125,18 @@ class TopicOptions(Section):
     )
     ack_window: Annotated[float, Seconds(0, 1)] = 0.05
     paused: Annotated[bool, Flag()] = False
+    executor: Annotated[HandlerKind, Choice(get_args(HandlerKind))] = "greenlet"
+    timeout: Annotated[float | None, OrNone(Seconds(0.1, 30 * _DAY))] = None
+    kill_after: Annotated[float, Seconds(0.1, 3600)] = 5.0
+    retry: Annotated[RetrySettings | None, Block()] = None
+    on_failure: Annotated[OnFailure, Choice(get_args(OnFailure))] = "bury"
+    keep_buried: Annotated[float | None, OrNone(Seconds(1, MAX_KEEP))] = None
+    breaker: Annotated[BreakerSettings | None, Block()] = None
+    max_body: Annotated[int | None, OrNone(Size(1, _GIB))] = None
+    max_crashes: Annotated[int, Whole(1, 100)] = 3
     queue_type: Annotated[QueueType, Choice(get_args(QueueType))] = "classic"
     durable: Annotated[bool, Flag()] = True
-    arguments: dict[Annotated[str, ArgumentName()], Annotated[Any, Argument()]] = {}
-    on_failure: Annotated[OnFailure, Choice(get_args(OnFailure))] = "bury"
+    arguments: dict[Annotated[str, ArgumentName()], Annotated[Any, Argument()]] = Field(default={})
 
     @field_validator("durable")
     @classmethod
@@ -162,12 +154,13 @@ class TopicSettings(TopicOptions):
 
 
 class Settings(Section):
-    """A whole config file."""
+    """A whole config file. `state_directory` None means the directory of the control socket."""
 
     broker: BrokerSettings = BrokerSettings()
     control: ControlSettings = ControlSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()
+    state_directory: Annotated[str, FilePath()] | None = None
     import_path: tuple[Annotated[str, FilePath()], ...] = ()
     defaults: TopicOptions = TopicOptions()
     topics: dict[str, TopicSettings]

@@ -210,7 +210,7 @@ class _Builder:
         if not isinstance(key, Scalar):
             self._found(line, column, f"a key is text, not {'a list' if isinstance(key, Sequence) else 'keys and values'}")
             return None
-        if key.kind not in ("str", "merge", "value"):
+        if key.kind not in ("str", "merge", "value") and key.text not in _TEXT_AS_KEY:
             written = f"'{key.text}'" if key.text else "nothing"
             read = _READS.get(key.text.lower()) or _KINDS[key.kind]
             self._found(line, column, f'a key is text, but YAML reads {written} as {read}: quote it, "{key.text}"')
@@ -249,6 +249,8 @@ class _Builder:
             self._found(*_place(event), f"the tag {tag} has no place in a config: remove it, and quote what is meant as text")
 
 
+#: `retry.on`: true to YAML 1.1, text to YAML 1.2 and to whoever writes it.
+_TEXT_AS_KEY = frozenset({"on"})
 _READS = dict.fromkeys(("no", "off", "false"), "false") | dict.fromkeys(("yes", "on", "true"), "true")
 _KINDS = {"null": "null", "bool": "true or false", "int": "a number", "float": "a number", "timestamp": "a date"}
 

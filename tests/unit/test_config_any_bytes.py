@@ -20,7 +20,10 @@ PIECES = st.sampled_from(
      "!!str ", "|", ">", "'", '"', "${A}", "${A:-1}", "${", "~", "#", "---\n", "...\n", "%YAML 1.1\n", "12:30", "2001-99-99", ".nan",
      "\\", "@", "é", "\u2028", "\ufeff", "\0"]
 )  # fmt: skip
-KEYS = st.sampled_from([*Settings.model_fields, "a", "handler", "url", "urls", "tls", "concurrency", "durable", "queue_type", "", "amq.x"])
+KEYS = st.sampled_from(
+    [*Settings.model_fields, "a", "handler", "url", "urls", "tls", "concurrency", "durable", "queue_type", "", "amq.x", "retry", "breaker",
+     "backoff", "on", "first", "max", "timeout", "max_body"]
+)  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=25)
 

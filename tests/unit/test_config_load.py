@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.load import MAX_PROBLEMS, Loaded, load
 from hopd.config.model import BrokerSettings, Settings, TopicSettings
 from hopd.errors import ConfigError
@@ -101,6 +102,66 @@ def test_queue_arguments_are_plain_values(tmp_path: Path) -> None:
         "x-overflow": "drop-head",
         "x-list": [1, {"a": "no"}],
     }
+
+
+@pytest.mark.parametrize(("written", "size"), [("16MiB", 16 * 1024**2), ("1.5 kB", 1500), ("100", 100), ("none", None), ("", None)])
+def test_a_size_is_whole_bytes(tmp_path: Path, written: str, size: int | None) -> None:
+    assert load_text(tmp_path, f"{TOPIC}    max_body: {written}\n").settings.topics["emails"].max_body == size
+
+
+@pytest.mark.parametrize("written", ["retry:", "retry: {}", "retry:\n      # max_attempts: 5\n      max: "])
+def test_an_empty_retry_consists_of_its_defaults(tmp_path: Path, written: str) -> None:
+    retry = load_text(tmp_path, f"{TOPIC}    {written}\n").settings.topics["emails"].retry
+
+    assert retry == RetrySettings()
+    assert (RetrySettings().max_attempts, RetrySettings().backoff, RetrySettings().on) == (8, "exponential", ("Exception",))
+
+
+def test_an_empty_breaker_consists_of_its_defaults(tmp_path: Path) -> None:
+    assert load_text(tmp_path, f"{TOPIC}    breaker:\n").settings.topics["emails"].breaker == BreakerSettings()
+
+
+def test_without_retry_nothing_is_tried_again(tmp_path: Path) -> None:
+    assert load_text(tmp_path, TOPIC).settings.topics["emails"].retry is None
+
+
+def test_a_list_of_delays_is_read_as_seconds(tmp_path: Path) -> None:
+    retry = load_text(tmp_path, f"{TOPIC}    retry: {{backoff: [1s, 10, 5m]}}\n").settings.topics["emails"].retry
+
+    assert retry is not None
+    assert retry.backoff == (1.0, 10.0, 300.0)
+
+
+@pytest.mark.parametrize("key", ["on", "'on'"])
+def test_on_is_a_key_whatever_yaml_takes_it_for(tmp_path: Path, key: str) -> None:
+    text = f"{TOPIC}    retry: {{{key}: [OSError, 'shop.errors:Busy'], never: [KeyError]}}\n"
+    retry = load_text(tmp_path, text).settings.topics["emails"].retry
+
+    assert retry is not None
+    assert (retry.on, retry.never) == (("OSError", "shop.errors:Busy"), ("KeyError",))
+
+
+DEFAULTS = "defaults: {timeout: 30s, keep_buried: 14d, max_body: 1MiB, retry: {max_attempts: 3, max: 1m}, breaker: {failures: 2}}\n"
+
+
+def test_a_topics_retry_replaces_the_default_as_a_whole(tmp_path: Path) -> None:
+    text = f"{DEFAULTS}topics:\n  a: {{handler: m:f, retry: {{first: 5s}}}}\n  b: {{handler: m:f, retry: }}\n  c: {{handler: m:f}}\n"
+
+    topics = load_text(tmp_path, text).settings.topics
+
+    assert [topic.retry for topic in topics.values()] == [RetrySettings(first=5), RetrySettings(), RetrySettings(max_attempts=3, max=60)]
+
+
+def test_none_takes_a_default_back(tmp_path: Path) -> None:
+    keys = ("timeout", "keep_buried", "max_body", "retry", "breaker")
+
+    topic = load_text(tmp_path, DEFAULTS + TOPIC + "".join(f"    {key}: none\n" for key in keys)).settings.topics["emails"]
+
+    assert [getattr(topic, key) for key in keys] == [None] * len(keys)
+
+
+def test_the_state_directory_starts_at_the_file(tmp_path: Path) -> None:
+    assert load_text(tmp_path, f"state_directory: state\n{TOPIC}").settings.state_directory == str(tmp_path / "state")
 
 
 def test_several_urls_keep_their_order(tmp_path: Path) -> None:
@@ -199,6 +260,33 @@ WRONG = {
     "fraction argument": ("arguments: {a: 1.5}", "got 1.5, which YAML reads as a fraction"),
     "infinite argument": ("arguments: {a: .inf}", "got .inf, which YAML reads as a fraction"),
     "argument of 65 bits": ("arguments: {a: 9223372036854775808}", "which YAML reads as another number than it looks like, or none"),
+    "an endless timeout": ("timeout: never", "4:14: topics.emails.timeout: expected none or a duration from 100ms to 30d"),
+    "no time at all": ("timeout: 0", "expected none or a duration from 100ms to 30d, like 30s, 5m or 250ms; got 0"),
+    "kept longer than RabbitMQ can": ("keep_buried: 50d", "expected none or a duration from 1s to 49d"),
+    "a number for a size": ("max_body: 16M", "4:15: topics.emails.max_body: expected none or a size from 1B to 1.0GiB, like 16MiB"),
+    "a fraction for a size": ("max_body: 1.5", "expected none or a size from 1B to 1.0GiB"),
+    "a list for a size": ("max_body: [1]", "got a list"),
+    "quoted bytes": ("max_body: '100'", "expected none or a size from 1B to 1.0GiB"),
+    "not an executor": ("executor: threads", "expected one of greenlet, thread; got threads"),
+    "a truth for a section": ("retry: yes", "4:12: topics.emails.retry: expected keys and values, got yes"),
+    "an unknown key of retry": ("retry: {frist: 1s}", "4:13: topics.emails.retry.frist: unknown key 'frist'; did you mean 'first'?"),
+    "a key of retry outside": ("backoff: fixed", "unknown key 'backoff'; it belongs in defaults.retry or topics.NAME.retry"),
+    "an unknown back-off": ("retry: {backoff: linear}", "expected one of exponential, fixed, or a list like [1s, 10s, 5m]; got linear"),
+    "no delays": ("retry: {backoff: []}", "4:22: topics.emails.retry.backoff: expected at least one delay"),
+    "a delay that is none": ("retry: {backoff: [1s, soon]}", "4:27: topics.emails.retry.backoff[1]: expected a duration from 100ms to 30d"),
+    "a delay beyond the maximum": ("retry: {backoff: [1s, 2h]}", "4:27: topics.emails.retry.backoff[1]: is longer than max, which is 1h"),
+    "a first beside a list": ("retry: {first: 1s, backoff: [1s]}", "4:20: topics.emails.retry.first: has no meaning where backoff is"),
+    "a first beyond the maximum": ("retry: {first: 2h}", "4:20: topics.emails.retry.first: is longer than max, which is 1h"),
+    "a maximum below the first": ("retry: {max: 500ms}", "4:18: topics.emails.retry.max: is shorter than first, which is 1s"),
+    "no attempt": ("retry: {max_attempts: 0}", "expected a whole number from 1 to 10000, got 0"),
+    "one exception for a list": ("retry: {on: KeyError}", "4:17: topics.emails.retry.on: expected a list, like [first, second]"),
+    "no exceptions": ("retry: {on: []}", "4:17: topics.emails.retry.on: expected at least one exception"),
+    "a misspelt exception": ("retry: {never: [KeyErorr]}", "4:21: topics.emails.retry.never[0]: expected a built-in exception or"),
+    "an exception nearly right": ("retry: {never: [KeyErorr]}", "got KeyErorr; did you mean KeyError?"),
+    "a dotted exception": ("retry: {on: [shop.errors.Busy]}", "got shop.errors.Busy; did you mean shop.errors:Busy?"),
+    "what is no exception": ("retry: {on: [len]}", "expected a built-in exception or package.module:name, got len"),
+    "a number for an exception": ("retry: {on: [[]]}", "expected a built-in exception or package.module:name, got a list"),
+    "a breaker that never opens": ("breaker: {failures: 0}", "4:25: topics.emails.breaker.failures: expected a whole number"),
     "empty argument": ("arguments: {a: }", "expected text, a whole number, true or false, got nothing"),
 }
 
@@ -213,7 +301,7 @@ def test_what_is_wrong_with_a_topic_is_said_where_it_stands(tmp_path: Path, line
     [
         ("topic: {}", "1:1: topic: unknown key 'topic'; did you mean 'topics'?"),
         ("concurrency: 5", "1:1: concurrency: unknown key 'concurrency'; it belongs in defaults or topics.NAME"),
-        ("zzz:", "unknown key 'zzz'; known here: broker, control, defaults, import_path, logging, shutdown, topics"),
+        ("zzz:", "unknown key 'zzz'; known here: broker, control, defaults, import_path, logging, shutdown, state_directory, topics"),
         ("broker: amqp://u:s3cret@h/", "1:9: broker: expected keys and values, got a single value"),
         ("broker: {exchange: ''}", "broker.exchange: expected text, got an empty one"),
         ("broker: {heartbeat: 0}", "broker.heartbeat: expected a duration from 1s to 1h"),
@@ -297,6 +385,12 @@ def test_what_is_wrong_with_the_defaults_is_said_once_and_not_for_every_topic(tm
     topics = "".join(f"  t{n}: {{handler: m:f}}\n" for n in range(5))
 
     assert the_problem(tmp_path, f"defaults: {{concurrency: -1}}\ntopics:\n{topics}").startswith("1:25: defaults.concurrency")
+
+
+def test_what_is_wrong_with_a_default_retry_is_said_once_and_there(tmp_path: Path) -> None:
+    text = f"defaults: {{retry: {{first: 2h}}}}\n{TOPIC}  b: {{handler: m:f}}\n"
+
+    assert the_problem(tmp_path, text) == "1:27: defaults.retry.first: is longer than max, which is 1h"
 
 
 def test_a_topic_that_contradicts_the_defaults_is_refused(tmp_path: Path) -> None:
