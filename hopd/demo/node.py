@@ -133,8 +133,9 @@ class PrivateNode(NodeControl):
         if self.running:
             return
         self._lay_out()
-        command = [self.server, "-noinput", "-sname", self.name, "-start_epmd", "false", "-erl_epmd_port", str(self.dist_port)]
-        command += ["-kernel", "inet_dist_use_interface", "{127,0,0,1}", *_EMULATOR_FLAGS]
+        names = "-name" if self.long_names else "-sname"
+        command = [self.server, "-noinput", names, self.name, "-start_epmd", "false", "-erl_epmd_port", str(self.dist_port)]
+        command += ["-kernel", "inet_dist_use_interface", f"{{{self.host.replace('.', ',')}}}", *_EMULATOR_FLAGS]
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _STARTER, "hopd-node", str(self.home / "output"), *command],
             env=self._server_environment(),

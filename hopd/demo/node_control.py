@@ -45,11 +45,13 @@ class QueueDepth:
 class NodeControl:
     """A running node, reached from any process of the same user.
 
-    `home` is the directory with its cookie, `server` the script that started it, `port` its AMQP port and `dist_port`
-    that of Erlang's distribution, both on 127.0.0.1.
+    `home` is the directory with its cookie, `server` the script that started it, `port` its AMQP port on 127.0.0.1 and
+    `dist_port` that of Erlang's distribution on `host`.
     """
 
+    host = "127.0.0.1"
     name = "hop@localhost"
+    long_names = False
 
     def __init__(self, home: Path, server: str, port: int, dist_port: int, pid: int) -> None:
         self.home = home
@@ -71,7 +73,7 @@ class NodeControl:
         if erl_call is None:
             return self.ctl("eval", f"{expression}.").strip()
         answer = self._run(
-            [erl_call, "-address", f"127.0.0.1:{self.dist_port}", "-timeout", f"{ASK_TIMEOUT:.0f}", "-fetch_stdout", "-e"],
+            [erl_call, "-address", f"{self.host}:{self.dist_port}", "-timeout", f"{ASK_TIMEOUT:.0f}", "-fetch_stdout", "-e"],
             given=f'io:format("~0p", [begin {expression} end]).\n',
         )
         value, ok, failure = answer.rpartition("{ok, ok}")
@@ -128,6 +130,7 @@ class NodeControl:
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
             "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_USE_LONGNAME": str(self.long_names).lower(),
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(self.dist_port),
