@@ -81,6 +81,7 @@ class Link:
         self._closed = False
         self._ever_open = False
         self._attempt = 0
+        self._refusals = 0
         self._tries = 0
         self._next_try: float | None = None
         self._reason: BrokerError | None = None
@@ -155,7 +156,7 @@ class Link:
             raise WorkQueueClosed
         if self._thread is None:
             self._reason = None
-            self._attempt = 0
+            self._attempt = self._refusals = 0
             self._life.move("connect")
             self._thread = threading.Thread(target=self._keep_open, name=f"{self._options.name}-link", daemon=True)
             self._thread.start()
@@ -175,7 +176,7 @@ class Link:
             reason = connection.run(self._opened)
             if self._current is connection:
                 failing_since = monotonic()
-            if self._lost(reason) or self._gives_up(reason, failing_since) or self._pause():
+            if self._lost(reason) or self._gives_up(failing_since) or self._pause():
                 break
         with self._condition:
             self._thread = None
@@ -226,15 +227,16 @@ class Link:
             self._current = None
             self._life.move("lost")
             self._attempt += 1
+            self._refusals = self._refusals + 1 if isinstance(reason, BrokerRefused) else 0
             self._reason = reason
         LOGGER.warning("No connection to the broker (try %d): %s", self._attempt, reason, extra={"event": "broker_lost"})
         return False
 
-    def _gives_up(self, reason: BrokerError, failing_since: float) -> bool:
+    def _gives_up(self, failing_since: float) -> bool:
         if self._give_up_after is None:
             return False
-        # A password that never worked will not work by itself; one that did may be rotated back.
-        hopeless = isinstance(reason, BrokerRefused) and not self._ever_open
+        # A password that never worked will not work by itself, when no broker takes it; one that did may be rotated back.
+        hopeless = self._refusals >= len(self._endpoints) and not self._ever_open
         if not hopeless and monotonic() - failing_since < self._give_up_after:
             return False
         with self._condition:

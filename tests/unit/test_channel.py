@@ -14,6 +14,7 @@ import pytest
 from hopd.amqp.channel import Channel
 from hopd.amqp.settlement import Settlement
 from hopd.errors import BrokerRefused, BrokerTimeout, ChannelLost
+from tests.support.waiting import wait_until
 
 
 class Pika:
@@ -147,8 +148,7 @@ def test_two_may_close_a_channel_at_once(channel: Channel, pika_channel: Pika) -
     # Given one thread that waits for the broker's word
     first = threading.Thread(target=channel.close, args=(soon(),))
     first.start()
-    while not pika_channel.is_closing:
-        first.join(0.001)
+    wait_until(lambda: pika_channel.is_closing)
 
     # When another closes too, and the word comes
     second = threading.Thread(target=channel.close, args=(soon(),))
