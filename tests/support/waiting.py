@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 LOOK_INTERVAL = 0.01
 
 
-def wait_until(condition: Callable[[], Value], timeout: float = 10.0, why: str = "") -> Value:
+def wait_until(condition: Callable[[], Value | None], timeout: float = 10.0, why: str = "") -> Value:
     """The first truthy value of `condition`; AssertionError after `timeout` seconds, with `why` and what it was to the last.
 
     An AssertionError raised by the condition itself counts as "not yet", so that a whole assertion can be waited for.
@@ -23,7 +23,7 @@ def wait_until(condition: Callable[[], Value], timeout: float = 10.0, why: str =
             value = condition()
             seen = f"it was {value!r} to the last"
         except AssertionError as error:
-            value, seen = None, f"it failed to the last: {error}"  # type: ignore[assignment]
+            value, seen = None, f"it failed to the last: {error}"
         if value:
             return value
         if time.monotonic() > deadline:
