@@ -10,6 +10,9 @@ FRAME_END = 0xCE
 #: type (1), channel (2), size (4) before a payload and the end mark (1) behind it.
 FRAME_OVERHEAD = 8
 
+#: class (2), weight (2), body size (8) before the properties in a content header.
+HEADER_FIXED = 12
+
 HEARTBEAT = struct.pack(">BHIB", HEARTBEAT_TYPE, 0, 0, FRAME_END)
 
 _settle = struct.Struct(">BHIHHQBB").pack
@@ -37,7 +40,7 @@ def publish(channel: int, exchange: bytes, routing_key: bytes, properties: bytes
     """The frames of a mandatory basic.publish. `properties` are encoded already; names are at most 255 bytes of UTF-8."""
     names = bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
     method = _method_head(METHOD, channel, 7 + len(names), 60, 40, 0) + names + b"\x01\xce"
-    header = _header_head(HEADER, channel, 12 + len(properties), 60, 0, len(body)) + properties + b"\xce"
+    header = _header_head(HEADER, channel, HEADER_FIXED + len(properties), 60, 0, len(body)) + properties + b"\xce"
     size = len(body)
     room = frame_max - FRAME_OVERHEAD
     if size <= room:

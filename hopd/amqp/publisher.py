@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from time import monotonic
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
 from hopd.amqp.properties import PropertiesError, decode
 from hopd.amqp.topology import NOT_FOUND
+from hopd.amqp.turn import turn
 from hopd.amqp.wire import Confirm, Returned
 from hopd.errors import (
     BrokerBlocked,
@@ -24,6 +26,7 @@ from hopd.errors import (
     BrokerRefused,
     BrokerTimeout,
     BrokerUnreachable,
+    ChannelLost,
     PutError,
     PutRefused,
     PutTimeout,
@@ -78,10 +81,13 @@ class _ConfirmChannel:
     def __init__(self, connection: Connection, deadline: float) -> None:
         self.connection = connection
         self._channel: Channel = connection.channel(deadline, ack_window=0.0)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _Pending] = {}  # in the order of their sequence numbers
         self._sequence = 0
-        self._confirmed = 0
-        self._channel.select_confirms(self._on_event, deadline)
+        try:
+            self._channel.select_confirms(self._on_event, deadline)
+        except BrokerTimeout:
+            self._channel.abandon()
+            raise
         self._channel.on_lost(self._on_lost)
 
     @property
@@ -89,13 +95,14 @@ class _ConfirmChannel:
         return self._channel.lost is None and self.connection.is_open
 
     def send(self, message: Outgoing) -> _Pending:
-        """Hand the message to the writer; `BrokerError` when the channel is gone, then nothing was sent."""
+        """Hand the message to the writer; `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing
+        was sent."""
         pending = _Pending(message)
-        exchange, key = message.exchange.encode(), message.routing_key.encode()
-        data = frames.publish(self._channel.number, exchange, key, message.properties, message.body, self.connection.frame_max)
+        data = _frames(message, self._channel.number, self.connection.frame_max)
         with self.connection.lock:
             if self._channel.lost is not None:
-                raise self._channel.lost
+                # Whatever it was lost for, this message has no part in it.
+                raise ChannelLost(f"the channel was closed: {self._channel.lost}")
             self._sequence += 1
             self._pending[self._sequence] = pending
             self.connection.send(data)
@@ -106,12 +113,11 @@ class _ConfirmChannel:
             self._on_returned(event)
             return
         error = None if event.accepted else PutRefused()
-        for sequence in range(self._confirmed + 1, event.tag + 1) if event.multiple else (event.tag,):
-            pending = self._pending.pop(sequence, None)
+        tags = list(takewhile(lambda tag: tag <= event.tag, self._pending)) if event.multiple else (event.tag,)
+        for tag in tags:
+            pending = self._pending.pop(tag, None)
             if pending is not None:
                 pending.settle(error)
-        if event.multiple:
-            self._confirmed = event.tag
 
     def _on_returned(self, event: Returned) -> None:
         """Mark what the broker sent back. Messages alike in exchange, key and id are routed alike, so marking each of them is right."""
@@ -128,6 +134,25 @@ class _ConfirmChannel:
         for pending in self._pending.values():
             pending.settle(_lost_on_the_way(pending.message, reason))
         self._pending.clear()
+
+
+def _frames(message: Outgoing, channel: int, frame_max: int) -> bytes:
+    """The message as frames. What does not fit is refused here: the broker would close the connection, and with it everybody's."""
+    room = frame_max - frames.FRAME_OVERHEAD - frames.HEADER_FIXED
+    if len(message.properties) > room:
+        raise PutRefused(f"{_target(message)} has {len(message.properties)} bytes of headers and other properties, {room} is the most")
+    exchange, key = _name(message.exchange), _name(message.routing_key)
+    return frames.publish(channel, exchange, key, message.properties, message.body, frame_max)
+
+
+def _name(text: str) -> bytes:
+    try:
+        name = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PutRefused(f"an exchange's or queue's name is at most 255 bytes of UTF-8: {error}") from error
+    if len(name) > 255:
+        raise PutRefused(f"an exchange's or queue's name is at most 255 bytes of UTF-8, not {len(name)}")
+    return name
 
 
 def _target(message: Outgoing) -> str:
@@ -162,11 +187,13 @@ class Publisher:
     def publish_many(self, messages: Iterable[Outgoing], timeout: float) -> tuple[int, dict[int, PutError]]:
         """Publish with up to `WINDOW` unconfirmed, `timeout` seconds for each.
 
-        Returns how many were confirmed, and for each of the others its index and error.
+        Returns how many were confirmed, and for each of the others its index and error. Once one could not be sent in its time the
+        broker is away or takes nothing: those behind it are not waited for as well, one after the other.
         """
         confirmed = 0
         failures: dict[int, PutError] = {}
         window: list[tuple[int, _Pending, float]] = []
+        away: PutError | None = None
 
         def settle(count: int) -> int:
             good = 0
@@ -181,9 +208,14 @@ class Publisher:
 
         with self._count():
             for index, message in enumerate(messages):
+                if away is not None:
+                    failures[index] = type(away)(f"{_target(message)} was not sent, like the one before it: {away}")
+                    continue
                 deadline = monotonic() + timeout
                 try:
                     window.append((index, self._send(message, deadline), deadline))
+                except (PutTimeout, BrokerBlocked) as error:
+                    failures[index] = away = error
                 except PutError as error:
                     failures[index] = error
                 if len(window) >= WINDOW:
@@ -225,7 +257,7 @@ class Publisher:
     def _usable_channel(self, deadline: float) -> _ConfirmChannel:
         channel = self._channel
         if channel is None or not channel.usable:
-            with self._opening:
+            with turn(self._opening, deadline):
                 channel = self._channel
                 if channel is None or not channel.usable:
                     channel = self._channel = _ConfirmChannel(self._source.connection(deadline), deadline)
