@@ -13,8 +13,8 @@ import gevent
 from hopd import names
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside, trimmed
-from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter
-from hopd.errors import AlreadySettled, BrokerError, PutError, UndecodableJob
+from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter, describe
+from hopd.errors import AlreadySettled, UndecodableJob
 from hopd.job import Job
 from hopd.logs import RUNNING
 
@@ -24,7 +24,7 @@ LOGGER = logging.getLogger(__name__)
 #: `concurrency` tries in this time and not as many as the machine can. Seconds.
 REQUEUE_PACE = 1.0
 
-#: Between two tries to set a job aside when the broker does not take it. Seconds.
+#: Between two tries to settle a failed job when the broker does not take it. Seconds.
 ASIDE_PAUSE = 2.0
 
 
@@ -46,16 +46,28 @@ class Executor:
         RUNNING.set(job)
         try:
             self._handler(job)
-            if job.outcome is None:
-                job.done()
         except Abandoned:
             raise
-        except AlreadySettled as error:
-            self._settled_elsewhere(job, error)
         except BaseException as error:  # noqa: BLE001 - SystemExit, KeyboardInterrupt, GreenletExit: a handler must not end the daemon
-            self._failed(job, error)
+            self._raised(job, error)
+        else:
+            if job.outcome is None:
+                self._done(job)
         finally:
             RUNNING.set(None)
+
+    def _done(self, job: Job) -> None:
+        try:
+            job.done()
+        except AlreadySettled as error:
+            self._settled_elsewhere(job, error)
+
+    def _raised(self, job: Job, error: BaseException) -> None:
+        # Only of a settled job does the error say that it was settled; else it is about another job that the handler holds.
+        if isinstance(error, AlreadySettled) and job.outcome is not None:
+            self._settled_elsewhere(job, error)
+        else:
+            self._failed(job, error)
 
     def _settled_elsewhere(self, job: Job, error: AlreadySettled) -> None:
         """The handler settled twice, or another greenlet settled while it ran. The first settlement stands."""
@@ -67,18 +79,27 @@ class Executor:
         outcome: Outcome = self._policy.decide(attempt, error) if job.outcome is None else Done()
         extra = {"event": "job_failed", "topic": job.topic, "job": job.log_id, "attempt": attempt, "outcome": _word(outcome, job)}
         LOGGER.error("A job of %s failed: %s", job.topic, _one_line(error), extra=extra, exc_info=error)
+        self._settle_failed(job, outcome, error)
+
+    def _settle_failed(self, job: Job, outcome: Outcome, error: BaseException) -> None:
+        """Do it, however long it takes: the job stays ours until it is safe, neither lost, nor run again only because the broker
+        is away. Should its own channel go meanwhile, the next try finds it lost."""
+        pause = 0.0
         while job.outcome is None:
             try:
+                if pause:
+                    gevent.sleep(pause)
                 self._perform(job, outcome, error)
             except AlreadySettled as late:
                 self._settled_elsewhere(job, late)
                 return
-            except (PutError, BrokerError) as trouble:
-                # The job stays ours until it is safe: neither lost, nor run again only because the broker is away. Should
-                # its own channel go meanwhile, the next try finds it lost.
-                text = "A failed job of %s cannot be set aside yet: %s"
-                LOGGER.warning(text, job.topic, trouble, extra={"event": "aside_waits", "topic": job.topic, "job": job.log_id})
-                gevent.sleep(ASIDE_PAUSE)
+            except Abandoned:
+                raise
+            except BaseException as trouble:  # noqa: BLE001 - also a timer that the handler left running must not lose the job
+                text = "A failed job of %s cannot be settled yet: %s"
+                extra = {"event": "aside_waits", "topic": job.topic, "job": job.log_id}
+                LOGGER.warning(text, job.topic, _one_line(trouble), extra=extra)
+                pause = ASIDE_PAUSE
 
     def _perform(self, job: Job, outcome: Outcome, error: BaseException) -> None:
         """The one place that does what was decided about a failed job."""
@@ -116,8 +137,7 @@ def attempt_of(job: Job) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = traceback.format_exception_only(type(error), error)
-    return lines[-1].strip().encode("utf-8", "backslashreplace").decode()
+    return " ".join(describe(error).split())
 
 
 def _word(outcome: Outcome, job: Job) -> str:
