@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hopd.cli.exitcodes import BAD_CONFIG
+from hopd.config.model import ShutdownSettings
+from hopd.units import parse_duration
 from hopd.version import __version__
 from tests.support.process import ROOT
 
@@ -93,6 +96,26 @@ def test_what_the_package_needs_at_run_time_is_shipped_with_it() -> None:
     matched = {found for pattern in patterns for found in (ROOT / "hopd").glob(pattern)}
 
     assert [str(path.relative_to(ROOT)) for path in data if path not in matched] == []
+
+
+def test_service_managers_are_more_patient_than_hopd_with_its_jobs() -> None:
+    supervisor = configparser.ConfigParser(interpolation=None, strict=True, inline_comment_prefixes=(";",))
+    supervisor.read(ROOT / "packaging" / "supervisor" / "hopd.conf")
+    unit = (ROOT / "packaging" / "systemd" / "hopd.service").read_text()
+    grace = ShutdownSettings().grace
+
+    assert int(supervisor["program:hopd"]["stopwaitsecs"]) > grace
+    assert parse_duration(re.findall(r"^TimeoutStopSec=(.+)$", unit, re.MULTILINE)[0]) > grace
+
+
+def test_service_managers_leave_a_bad_config_to_a_person() -> None:
+    supervisor = configparser.ConfigParser(interpolation=None)
+    supervisor.read(ROOT / "packaging" / "supervisor" / "hopd.conf")
+    program = supervisor["program:hopd"]
+    unit = (ROOT / "packaging" / "systemd" / "hopd.service").read_text()
+
+    assert (program["autorestart"], program["exitcodes"], program["startsecs"]) == ("unexpected", f"0,{BAD_CONFIG}", "0")
+    assert f"RestartPreventExitStatus={BAD_CONFIG}\n" in unit
 
 
 def test_every_text_ends_with_a_newline() -> None:
