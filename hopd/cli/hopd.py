@@ -59,7 +59,7 @@ def run(path: str | None, instance: str | None) -> None:
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long each handler's import may take.")
 def check(path: str, timeout: float) -> None:
     """Check a config and import its handlers, without touching the broker. Prints every problem; exits with 78 when there is one."""
-    from hopd.engine.handler import check as check_handlers
+    from hopd.engine.handler_check import check as check_handlers
 
     try:
         loaded = _load(path)

@@ -1,6 +1,6 @@
 """From ``package.module:name`` to a callable that takes a job; or why there is none.
 
-`load_handler` does it in this process, for a daemon that is about to run; `check` (handler_check.py) does it in a child
+`load_handler` does it in this process, for a daemon that is about to run; handler_check.py does it in a child
 process, because importing somebody's code may hang, leave or crash.
 """
 
@@ -17,10 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from hopd.config.retry import describe
-from hopd.engine.handler_check import check
 from hopd.errors import HandlerError
-
-__all__ = ["add_import_path", "check", "load_handler"]
 
 
 def add_import_path(directories: Iterable[str]) -> None:

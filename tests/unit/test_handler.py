@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from hopd.config.load import Loaded, load
-from hopd.engine.handler import add_import_path, check, load_handler
+from hopd.engine.handler import add_import_path, load_handler
+from hopd.engine.handler_check import check
 from hopd.errors import HandlerError
 
 #: Seconds for an import that comes to an end; never waited for in full.
@@ -357,7 +358,7 @@ def test_the_check_works_in_a_patched_process_too(lib: Path) -> None:
     config(lib, "sleeps:send", "jobs:send", "jobs:two")
     program = (
         "from gevent import monkey; monkey.patch_all()\n"
-        "import json, sys\nfrom hopd.config.load import load\nfrom hopd.engine.handler import check\n"
+        "import json, sys\nfrom hopd.config.load import load\nfrom hopd.engine.handler_check import check\n"
         "print(json.dumps([problem.path for problem in check(load(sys.argv[1], {}), float(sys.argv[2]))]))\n"
     )
 
