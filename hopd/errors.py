@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hopd.units import format_duration, parse_duration
+
 
 class HopError(Exception):
     """Something in hopd went wrong."""
@@ -160,6 +162,43 @@ class AlreadySettled(JobError):
 
 class UndecodableJob(JobError):
     """The properties of the job's message cannot be decoded."""
+
+
+# --- the handler's: what it raises, and what is raised in it ------------------------------------
+
+
+class JobTimeout(HopError):
+    """The job ran longer than its topic's timeout.
+
+    Not a TimeoutError, which is an OSError: handlers catch those to try their own calls again.
+    """
+
+
+class Decision(HopError):
+    """A handler decided about its job. Raised in place of the call that settles it, from however deep inside."""
+
+
+class Retry(Decision):
+    """The handler wants its job tried again later.
+
+    `after` is in seconds, or text like ``"10m"``; None leaves the delay to the topic's `retry`. ValueError when it is neither.
+    """
+
+    def __init__(self, after: float | str | None = None) -> None:
+        self.after = None if after is None else parse_duration(after)
+        super().__init__(None if self.after is None else f"the handler wants its job tried again after {format_duration(self.after)}")
+
+
+class Bury(Decision):
+    """The handler wants its job set aside for a person."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = str(self)
+
+
+class Drop(Decision):
+    """The handler wants its job thrown away: nobody needs it any more."""
 
 
 # --- control ------------------------------------------------------------------------------------

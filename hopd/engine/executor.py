@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from random import random
 from typing import Any
 
 import gevent
@@ -76,7 +77,7 @@ class Executor:
     def _failed(self, job: Job, error: BaseException) -> None:
         self._aside.counts["failed"] += 1
         attempt = attempt_of(job)
-        outcome: Outcome = self._policy.decide(attempt, error) if job.outcome is None else Done()
+        outcome: Outcome = self._policy.decide(attempt, error, random()) if job.outcome is None else Done()
         extra = {"event": "job_failed", "topic": job.topic, "job": job.log_id, "attempt": attempt, "outcome": _word(outcome, job)}
         LOGGER.error("A job of %s failed: %s", job.topic, _one_line(error), extra=extra, exc_info=error)
         self._settle_failed(job, outcome, error)

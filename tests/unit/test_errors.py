@@ -6,8 +6,9 @@ import inspect
 
 import pytest
 
+import hopd
 from hopd import errors
-from hopd.errors import ConfigError, HopError, Problem, PullTimeout, PutError, PutManyFailed, Unroutable
+from hopd.errors import ConfigError, HopError, JobTimeout, Problem, PullTimeout, PutError, PutManyFailed, Unroutable
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BaseException)]
 OF_OWN_SHAPE = (ConfigError, PutManyFailed, errors.ControlError)
@@ -25,6 +26,14 @@ def test_an_error_without_a_message_says_the_first_line_of_its_docstring(kind: t
 
 def test_a_pull_that_waited_too_long_is_a_timeout_to_python_too() -> None:
     assert issubclass(PullTimeout, TimeoutError)
+
+
+def test_a_job_timeout_is_not_taken_for_a_failed_call_of_the_handlers_own() -> None:
+    assert not issubclass(JobTimeout, OSError)
+
+
+def test_what_a_handler_may_raise_is_part_of_the_public_face() -> None:
+    assert (hopd.Retry, hopd.Bury, hopd.Drop, hopd.JobTimeout) == (errors.Retry, errors.Bury, errors.Drop, JobTimeout)
 
 
 def test_a_problem_is_written_as_file_line_column_path_message() -> None:

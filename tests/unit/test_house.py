@@ -200,5 +200,5 @@ def test_the_private_node_needs_only_the_standard_library() -> None:
     loaded = loaded_by("import hopd.demo.node")
     ours = {module for module in loaded if module.startswith("hopd")}
 
-    assert ours == {"hopd", "hopd.version", "hopd.errors", "hopd.demo", "hopd.demo.node", "hopd.demo.node_control"}
+    assert ours == {"hopd", "hopd.version", "hopd.errors", "hopd.units", "hopd.demo", "hopd.demo.node", "hopd.demo.node_control"}
     assert not {module.partition(".")[0] for module in loaded}.intersection({"pika", "gevent", "yaml", "pydantic", "click", "rich"})
