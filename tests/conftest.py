@@ -7,6 +7,7 @@ tests apart) or for `own_node` (a node of its own, to be killed, frozen and alar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from hopd.demo.node import PrivateNode
 from hopd.demo.node_control import NodeControl
 from tests.support import broker as support
 from tests.support.ledger import Ledger
-from tests.support.process import Processes
+from tests.support.process import ROOT, Processes
 from tests.support.proxy import Proxy
 
 _DIRECTORY = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[support.SharedNode]()
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 #: Which fixtures need a RabbitMQ.
 _NEED_BROKER = {"broker", "own_node", "proxy"}
@@ -51,7 +54,15 @@ def pytest_configure_node(node: object) -> None:
     node.workerinput["hopd_broker"] = str(node.config.stash[_DIRECTORY])  # type: ignore[attr-defined]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A parameter without a name of its own is called by its repr, often with an address, and workers refuse to share the tests
+    of a run when one of them calls a test differently."""
+    item._nodeid = _ADDRESS.sub("", item.nodeid)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests come first: the node starts meanwhile."""
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "unit"))
     for item in items:
         if _NEED_BROKER.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.broker)
