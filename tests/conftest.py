@@ -57,7 +57,7 @@ def pytest_configure_node(node: object) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A parameter without a name of its own is called by its repr, often with an address, and workers refuse to share the tests
     of a run when one of them calls a test differently."""
-    item._nodeid = _ADDRESS.sub("", item.nodeid)
+    item._nodeid = _ADDRESS.sub("", item.nodeid)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
