@@ -7,7 +7,6 @@ tests apart) or for `own_node` (a node of its own, to be killed, frozen and alar
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from tests.support.proxy import Proxy
 
 _DIRECTORY = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[support.SharedNode]()
-
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 #: Which fixtures need a RabbitMQ.
 _NEED_BROKER = {"broker", "own_node", "proxy"}
@@ -52,12 +49,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_configure_node(node: object) -> None:
     """Tell a worker of pytest-xdist where the node of the run is."""
     node.workerinput["hopd_broker"] = str(node.config.stash[_DIRECTORY])  # type: ignore[attr-defined]
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A parameter without a name of its own is called by its repr, often with an address, and workers refuse to share the tests
-    of a run when one of them calls a test differently."""
-    item._nodeid = _ADDRESS.sub("", item.nodeid)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
