@@ -17,11 +17,16 @@ from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
 from hopd.amqp.recovery import Link
 from hopd.amqp.settlement import ACK_WINDOW
+from hopd.amqp.topology import NOT_FOUND
+from hopd.amqp.turn import turn
 from hopd.amqp.wire import Delivery
-from hopd.errors import BrokerError, BrokerTimeout, BrokerUnreachable, ConnectionLost, PullTimeout, WorkQueueClosed
+from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, BrokerUnreachable, PullTimeout, WorkQueueClosed
 
 #: For a pull without a timeout; threads cannot wait for ever in one go. Seconds.
 A_YEAR = 365 * 86400.0
+
+#: What declaring and consuming may take at least, with a broker that is there. Seconds.
+SETUP_TIMEOUT = 5.0
 
 
 class Puller:
@@ -48,15 +53,17 @@ class Puller:
             self._waiting += 1
         try:
             while True:
-                channel = self._ready_channel(deadline)
-                delivery = self._next(channel, deadline)
+                delivery = self._next(self._ready_channel(deadline), deadline)
                 if delivery is not None:
                     return delivery
                 if monotonic() >= deadline:
                     raise PullTimeout(f"no job of {self._topic!r} arrived within {timeout} s")
-        finally:
+        except BaseException:
             with self._condition:
                 self._waiting -= 1
+                if self._arrived:  # the wake-up that was meant for somebody may have been ours
+                    self._condition.notify()
+            raise
 
     def close(self) -> None:
         """Wake whoever waits, with `WorkQueueClosed`. The link's close gives the unsettled jobs back."""
@@ -65,17 +72,20 @@ class Puller:
             self._condition.notify_all()
 
     def _next(self, channel: Channel, deadline: float) -> Delivery | None:
-        """A delivery of this channel; None at the deadline or when the channel is lost."""
+        """A delivery; None at the deadline or when the channel is lost."""
         with self._condition:
-            while not self._arrived:
+            while True:
                 if self._closed:
                     raise WorkQueueClosed
+                while self._arrived:
+                    delivery = self._arrived.popleft()
+                    if not delivery.settlement.closed:
+                        self._waiting -= 1  # here, so that nobody counts us and takes one delivery more
+                        return delivery
                 left = deadline - monotonic()
                 if channel.lost is not None or left <= 0:
                     return None
                 self._condition.wait(left)
-            delivery = self._arrived.popleft()
-        return None if delivery.settlement.closed else delivery
 
     def _ready_channel(self, deadline: float) -> Channel:
         """The topic's channel, with a consumer for everybody who waits."""
@@ -88,29 +98,46 @@ class Puller:
                     channel = self._open(deadline)
                 self._provide(channel)
                 return channel
-            except BrokerTimeout as error:
-                raise PullTimeout(f"no job of {self._topic!r} could be pulled in time: {error}") from error
-            except ConnectionLost as error:
-                if monotonic() >= deadline:
-                    raise BrokerUnreachable(str(error)) from error
+            except BrokerRefused as error:
+                if error.code != NOT_FOUND:
+                    raise
+                reason: BrokerError = error  # the queue was deleted since it was declared
+            except BrokerUnreachable as error:
+                if monotonic() < deadline:
+                    raise  # the link has given up
+                reason = error
+            except BrokerError as error:
+                reason = error
+            if monotonic() >= deadline:
+                raise PullTimeout(f"no job of {self._topic!r} could be pulled in time: {reason}") from reason
 
     def _open(self, deadline: float) -> Channel:
-        with self._opening:
+        with turn(self._opening, deadline):
             channel = self._channel
             if channel is not None and channel.lost is None:
                 return channel
             connection = self._link.connection(deadline)
+            # The broker is there: a pull that cannot wait must not leave each of those behind it to begin again.
+            deadline = max(deadline, monotonic() + SETUP_TIMEOUT)
             self._declare(connection, deadline)
             channel = connection.channel(deadline, ack_window=ACK_WINDOW)
-            channel.qos(1, deadline)
-            with self._condition:
-                self._arrived.clear()
-            tag = self._new_tag()
-            self._tags = {tag}
+            try:
+                self._consume(channel, deadline)
+            except BrokerTimeout:
+                channel.abandon()
+                raise
+            # Last, so that nobody adds a consumer before there is somebody to take its deliveries.
             self._connection, self._channel = connection, channel
-            channel.on_lost(self._on_lost)
-            channel.consume(self._topic, tag, self._on_delivery, deadline)
             return channel
+
+    def _consume(self, channel: Channel, deadline: float) -> None:
+        channel.qos(1, deadline)
+        channel.on_lost(self._on_lost)
+        tag = self._new_tag()
+        with self._condition:
+            self._arrived.clear()  # it came on a channel that is lost
+            self._tags = {tag}
+        channel.consume(self._topic, tag, self._on_delivery, deadline)
 
     def _provide(self, channel: Channel) -> None:
         """One consumer for each job that is out and each pull that waits."""
@@ -132,7 +159,7 @@ class Puller:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         with self._condition:
-            surplus = self._waiting == 0 and len(self._arrived) > 0 and len(self._tags) > 1
+            surplus = len(self._arrived) >= max(1, self._waiting)
             if not surplus:
                 self._arrived.append(delivery)
                 self._condition.notify()

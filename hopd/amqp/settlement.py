@@ -60,8 +60,8 @@ class Settlement:
 
     @property
     def unsettled(self) -> int:
-        """How many deliveries nobody has settled yet."""
-        return len(self._unsettled)
+        """How many deliveries are not finished; one that is claimed is not. To within those that are settled meanwhile."""
+        return len(self._open) - len(self._pending) - len(self._finished)
 
     def opened(self, tag: int) -> None:
         """A delivery arrived."""
