@@ -61,12 +61,12 @@ class Consumer:
     wanted and wake it.
     """
 
-    def __init__(self, settings: TopicSettings, topic: Topic, handler: Callable[[Job], object], link: Link) -> None:
+    def __init__(self, settings: TopicSettings, topic: Topic, handler: Callable[[Job], object], policy: FailurePolicy, link: Link) -> None:
         self.settings = settings
         self._topic = topic
         self._link = link
         self._life = LifeCycle(f"the topic {settings.name}", CONSUMER, "idle")
-        executor = Executor(handler, FailurePolicy(settings.on_failure), topic.aside)
+        executor = Executor(handler, policy, topic.aside)
         self._workers = Workers(settings.concurrency, executor.run)
         self._reason: str | None = None
         self._wake = Event()

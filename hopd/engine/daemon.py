@@ -20,8 +20,8 @@ from hopd.amqp.recovery import LinkStatus
 from hopd.config.load import Loaded
 from hopd.config.model import Settings, TlsSettings
 from hopd.engine.consumer import Consumer
-from hopd.engine.handler import add_import_path, load_handler
-from hopd.errors import ConfigError, ControlError, HandlerError, Problem
+from hopd.engine.named import failure_policy, load_named
+from hopd.errors import ControlError
 from hopd.job import Job
 from hopd.lifecycle import DAEMON, LifeCycle
 from hopd.version import __version__
@@ -227,20 +227,13 @@ class Daemon:
         )
 
     def _make_consumers(self) -> dict[str, Consumer]:
-        """Resolve every handler before anything is started; `ConfigError` names topic and line of each that cannot be."""
-        add_import_path(self._settings.import_path)
+        """Import whatever the config names before anything is started; `ConfigError` tells of all that cannot be, with its line."""
+        objects = load_named(self._loaded)
         consumers: dict[str, Consumer] = {}
-        problems: list[Problem] = []
         for name, topic in self._settings.topics.items():
-            try:
-                handler: Callable[[Job], object] = load_handler(topic.handler)
-            except HandlerError as error:
-                problems.append(self._loaded.problem(f"{topic.handler}: {error}", "topics", name, "handler"))
-                continue
             queue = self._queue.topic(name, durable=topic.durable, queue_type=topic.queue_type, arguments=topic.arguments)
-            consumers[name] = Consumer(topic, queue, handler, self._queue.consuming)
-        if problems:
-            raise ConfigError(tuple(problems))
+            handler: Callable[[Job], object] = objects["topics", name, "handler"]
+            consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming)
         return consumers
 
 

@@ -1,6 +1,6 @@
-"""From ``package.module:name`` to a callable that takes a job; or why there is none.
+"""From ``package.module:name`` to a callable that takes a job, or to an exception's class; or why there is none.
 
-`load_handler` does it in this process, for a daemon that is about to run; handler_check.py does it in a child
+`LOADERS` do it in this process, for a daemon that is about to run; handler_check.py does it in a child
 process, because importing somebody's code may hang, leave or crash.
 """
 
@@ -39,6 +39,20 @@ def load_handler(spec: str) -> Callable[[Any], object]:
     _refuse_wrong_arity(target)
     handler: Callable[[Any], object] = target
     return handler
+
+
+def load_error(spec: str) -> type[BaseException]:
+    """The exception that `spec` stands for, ``package.module:name`` or the name of a built-in one; `HandlerError` as above."""
+    module, _, attribute = spec.rpartition(":")
+    target = _attribute(_import(module or "builtins"), attribute)
+    if not (inspect.isclass(target) and issubclass(target, BaseException)):
+        what = "the class" if inspect.isclass(target) else f"an object of type {type(target).__name__}:"
+        raise HandlerError(f"expected an exception, got {what} {attribute}")
+    return target
+
+
+#: How each kind of name is loaded. The error says only what is wrong, not where.
+LOADERS: dict[str, Callable[[str], object]] = {"handler": load_handler, "error": load_error}
 
 
 def _import(name: str) -> ModuleType:

@@ -1,7 +1,7 @@
-"""The process that imports handlers for `hopd check`, seen from both ends: `Child` from outside, `main` from inside.
+"""The process that imports what a config names for `hopd check`, seen from both ends: `Child` from outside, `main` from inside.
 
 It reports on a pipe of its own, a JSON object a line: first ``{}`` when it is ready, then ``{"problem": null | "…"}`` for
-each handler. What the modules print goes to standard error and confuses nobody.
+each name. What the modules print goes to standard error and confuses nobody.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ main(request)
 class Child:
     """A running child process.
 
-    1. starts with our search path and the handlers to import;
+    1. starts with our search path and the names to import;
     2. hands out its reports one by one, or says in `ended` why there are no more;
     3. at the end is gone, together with everything its modules started.
 
     `HandlerError` when it cannot be started.
     """
 
-    def __init__(self, import_path: Sequence[str], handlers: Sequence[str]) -> None:
+    def __init__(self, import_path: Sequence[str], names: Sequence[tuple[str, str]]) -> None:
         self.ended = ""
         self._buffer = b""
         self._silent = False
         self._pipe, writing = os.pipe()
-        request = {"path": sys.path, "import_path": list(import_path), "handlers": list(handlers), "report_to": writing}
+        request = {"path": sys.path, "import_path": list(import_path), "names": list(names), "report_to": writing}
         try:
             with tempfile.TemporaryFile("w+") as stdin:  # a file, so that a child that reads nothing cannot block us
                 json.dump(request, stdin)
@@ -118,20 +118,20 @@ def _how_it_ended(status: int) -> str:
 
 
 def main(request: dict[str, Any]) -> None:
-    """Import the handlers that `request` lists, in order, and report on each. Does not return."""
+    """Import the names that `request` lists with their kinds, in order, and report on each. Does not return."""
     report_to = request["report_to"]
     os.set_inheritable(report_to, False)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     sys.argv[:] = ["hopd"]
     _patch()
-    from hopd.engine.handler import add_import_path, load_handler
+    from hopd.engine.handler import LOADERS, add_import_path
 
     add_import_path(request["import_path"])
     _send(report_to, {})
-    for spec in request["handlers"]:
+    for kind, spec in request["names"]:
         try:
-            load_handler(spec)
+            LOADERS[kind](spec)
             problem = None
         except HandlerError as error:
             problem = str(error)

@@ -265,7 +265,7 @@ def test_a_module_that_stopped_the_process_is_not_tried_again(lib: Path) -> None
 
     problems = checked(lib, "exits:a", "jobs:send", "exits:b")
 
-    assert problems[1].endswith("topics.t2.handler: exits:b: not tried: exits stopped the check, as said of topic t0")
+    assert problems[1].endswith("topics.t2.handler: exits:b: not tried: exits stopped the check, as said of topics.t0.handler")
 
 
 @pytest.mark.parametrize(
