@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from _queue import SimpleQueue  # the C type itself: gevent patches queue.SimpleQueue, and this one has to reach a real thread
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any, Protocol, TextIO
@@ -90,6 +90,13 @@ class QueueingHandler(logging.Handler):
         """No lock: the queue needs none, and a lock held by a greenlet that cannot run would stop the hub."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> Any:
+        """As the standard library's, which from Python 3.13 on takes the lock without asking whether there is one."""
+        kept: Any = self.filter(record)
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return kept
+
     def emit(self, record: logging.LogRecord) -> None:
         """Make the record independent of what it refers to (the job goes on changing), and queue it."""
         if self.queue.qsize() >= MAX_WAITING:
@@ -98,22 +105,52 @@ class QueueingHandler(logging.Handler):
         job = RUNNING.get()
         if job is not None and not hasattr(record, "topic"):
             record.topic, record.job = job.topic, job.log_id
-        record.msg, record.args = record.getMessage(), None
+        vars(record).update({key: _frozen(value) for key, value in _details(record).items()})
+        record.msg, record.args = _message(record), None
         if record.exc_info:
             record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
             record.exc_info = None
         self.queue.put(record)
 
 
+def _message(record: logging.LogRecord) -> str:
+    """The record's sentence; a wrong log call is shown as it is, and is no reason for the job that made it to fail."""
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - a message's own __str__ can raise anything
+        return f"{record.msg!s} (cannot be filled in with {_printed(record.args)}: {_printed(error)})"
+
+
+def _frozen(value: Any, depth: int = 4) -> Any:
+    """`value` as JSON has it, up to `depth` levels; the rest as it prints now, here: the writer is another thread."""
+    if value is None or isinstance(value, (str, float, bool)) or (isinstance(value, int) and value.bit_length() < 64):
+        return value
+    if depth and isinstance(value, Mapping):
+        return {_printed(key): _frozen(item, depth - 1) for key, item in value.items()}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [_frozen(item, depth - 1) for item in value]
+    return _printed(value)
+
+
+def _printed(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - somebody's __str__ can raise anything, also RecursionError
+        return f"({type(value).__name__}, which cannot be printed: {type(error).__name__})"
+
+
 class LogWriter:
-    """Writes what a `QueueingHandler` collects. Its duties: write each line; say when lines were dropped; survive a full disk."""
+    """Writes what a `QueueingHandler` collects. Its duties: write each line; say when lines were dropped; survive a full disk.
+
+    `failed` counts the lines that could not be written since one last could.
+    """
 
     def __init__(self, handler: QueueingHandler, formatter: logging.Formatter, open_stream: Callable[[], TextIO]) -> None:
         self._handler = handler
         self._formatter = formatter
         self._open_stream = open_stream
         self._reported = 0
-        self._failed = 0
+        self.failed = 0
         self.finished = False
 
     def run(self) -> None:
@@ -123,27 +160,28 @@ class LogWriter:
             record = self._handler.queue.get()
             if record is None:
                 break
-            self._write(stream, self._formatter.format(record))
-            if self._handler.dropped > self._reported:
-                self._report_dropped(stream)
+            if _write(stream, self._line(record)):
+                self._report(stream)
+            else:
+                # A full disk or a closed pipe has nowhere to be reported but here: counted, and said when writing works again.
+                self.failed += 1
         self.finished = True
 
-    def _write(self, stream: TextIO, line: str) -> None:
+    def _line(self, record: logging.LogRecord) -> str:
         try:
-            stream.write(line + "\n")
-            stream.flush()
-        except (OSError, ValueError):
-            # A full disk or a closed pipe has nowhere to be reported but here; counted, and said when writing works again.
-            self._failed += 1
-        else:
-            if self._failed:
-                failed, self._failed = self._failed, 0
-                self._write(stream, f"({failed} log lines could not be written)")
+            return self._formatter.format(record)
+        except Exception as error:  # noqa: BLE001 - one line that cannot be formatted must not end the log
+            return f"(a line of {record.name} could not be formatted: {_printed(error)})"
 
-    def _report_dropped(self, stream: TextIO) -> None:
+    def _report(self, stream: TextIO) -> None:
+        """Say what is missing from the log, as soon as it can be said there."""
         dropped = self._handler.dropped
-        self._write(stream, f"({dropped - self._reported} log lines were dropped: the log could not be written fast enough)")
-        self._reported = dropped
+        if dropped > self._reported:
+            text = "Log lines were dropped: they came faster than they could be written"
+            if _write(stream, self._line(_own_record(text, "log_dropped", dropped - self._reported))):
+                self._reported = dropped
+        if self.failed and _write(stream, self._line(_own_record("Log lines could not be written", "log_failed", self.failed))):
+            self.failed = 0
 
     def stop(self, timeout: float) -> None:
         """Write what is queued, for up to `timeout` seconds."""
@@ -151,6 +189,22 @@ class LogWriter:
         self._handler.queue.put(None)
         while not self.finished and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+def _write(stream: TextIO, line: str) -> bool:
+    """Whether the line could be written."""
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _own_record(text: str, event: str, count: int) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": text, "event": event, "count": count}
+    )
 
 
 def configure(level: str, style: str, file: str | None, start_thread: Callable[[Callable[[], None]], Any]) -> LogWriter:
