@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
@@ -15,12 +14,17 @@ from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties, PropertiesEr
 from hopd.amqp.publisher import Outgoing, Publisher
 from hopd.amqp.recovery import Link
 from hopd.aside import Aside
-from hopd.errors import PutManyFailed, PutUncertain, WorkQueueClosed
+from hopd.errors import ConnectionLost, PutError, PutManyFailed, PutUncertain, WorkQueueClosed
 from hopd.job import Job
 from hopd.pull import Puller
 
 #: What may be put: bytes as they are, text as UTF-8, anything else as JSON.
 Body: TypeAlias = "bytes | bytearray | memoryview | str | Mapping[str, Any] | list[Any] | int | float | bool | None"
+
+#: RabbitMQ closes the channel for a message whose expiry, in milliseconds, has more than 32 bits. Seconds.
+MAX_EXPIRES = (2**32 - 1) // 1000
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,6 @@ class Topic:
         self._queue = queue
         self._owner = owner
         self._publisher = publisher
-        self._declared_on: Connection | None = None
-        self._declaring = threading.Lock()
         self._puller = Puller(queue.name, consuming, self.declare_on)
 
     # --- put ----------------------------------------------------------------------------------
@@ -97,12 +99,18 @@ class Topic:
         outgoing = self._outgoing(message)
         deadline = monotonic() + (self._owner.put_timeout if timeout is None else timeout)
         self._owner.check_process()
+        uncertain: PutUncertain | None = None
         while True:
             try:
                 self._publisher.publish(outgoing, deadline)
-            except PutUncertain:
+            except PutUncertain as error:
                 if not retry_uncertain:
                     raise
+                uncertain = error
+            except PutError as error:
+                if uncertain is None:
+                    raise
+                raise PutUncertain(f"{uncertain}; it could not be put again: {error}") from error
             else:
                 return outgoing.message_id or ""
 
@@ -144,7 +152,7 @@ class Topic:
             priority=message.priority,
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
-            expiration=None if message.expires is None else str(max(0, round(message.expires * 1000))),
+            expiration=_expiration(message.expires),
             message_id=message_id,
             timestamp=int(time()),
             type=message.type,
@@ -174,32 +182,32 @@ class Topic:
 
     def ready(self) -> int:
         """How many jobs are ready in the topic."""
-        deadline = monotonic() + self._owner.call_timeout
-        return topology.ready(self._owner.any_connection(deadline), self.name, deadline)
+        return self._ask(lambda connection, deadline: topology.ready(connection, self.name, deadline))
 
     def delete(self) -> int:
         """Delete the topic from the broker with every job in it; returns how many were ready. Nothing to do when it is not there."""
-        deadline = monotonic() + self._owner.call_timeout
-        self._declared_on = None
-        return topology.delete_queue(self._owner.any_connection(deadline), self.name, deadline)
+        return self._ask(lambda connection, deadline: topology.delete_queue(connection, self.name, deadline))
 
     def declare(self) -> None:
         """Have the topic's exchange and queue in the broker; what is there already is left as it is."""
-        deadline = monotonic() + self._owner.call_timeout
-        connection = self._owner.any_connection(deadline)
-        self._declared_on = None
-        self.declare_on(connection, deadline)
+        self._ask(self.declare_on)
 
     def declare_on(self, connection: Connection, deadline: float) -> None:
-        """The same, once for each connection: after a broker's restart a transient topic is gone."""
-        with self._declaring:
-            if self._declared_on is connection:
-                return
-            owner = self._owner
-            topology.ensure_exchange(connection, owner.exchange, owner.durable, deadline)
-            topology.ensure_queue(connection, self._queue, deadline)
-            topology.ensure_bound(connection, self.name, owner.exchange, deadline)
-            self._declared_on = connection
+        """The same over a certain connection, before `deadline` (monotonic seconds)."""
+        owner = self._owner
+        topology.ensure_exchange(connection, owner.exchange, owner.durable, deadline)
+        topology.ensure_queue(connection, self._queue, deadline)
+        topology.ensure_bound(connection, self.name, owner.exchange, deadline)
+
+    def _ask(self, question: Callable[[Connection, float], _T]) -> _T:
+        """Ask an open broker, and the next one when the connection is lost over it."""
+        deadline = monotonic() + self._owner.call_timeout
+        while True:
+            try:
+                return question(self._owner.any_connection(deadline), deadline)
+            except ConnectionLost:
+                if monotonic() >= deadline:
+                    raise
 
     def close(self) -> None:
         """End whoever waits in `pull`; the work queue's close does the rest."""
@@ -209,14 +217,22 @@ class Topic:
         return f"<Topic {self.name}>"
 
 
+def _expiration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    if not seconds <= MAX_EXPIRES:  # also refuses nan
+        raise PropertiesError(f"expires is at most {MAX_EXPIRES:.0f} s, got {seconds}")
+    return str(max(0, round(seconds * 1000)))
+
+
 def _encode_body(body: Body) -> tuple[bytes, str | None]:
     if isinstance(body, bytes):
         return body, None
     if isinstance(body, (bytearray, memoryview)):
         return bytes(body), None
-    if isinstance(body, str):
-        return body.encode("utf-8"), "text/plain; charset=utf-8"
     try:
+        if isinstance(body, str):
+            return body.encode("utf-8"), "text/plain; charset=utf-8"
         return json.dumps(body, separators=(",", ":")).encode("utf-8"), "application/json"
     except (TypeError, ValueError) as error:
         raise PropertiesError(f"a body is bytes, text or JSON, not {type(body).__name__}: {error}") from error
