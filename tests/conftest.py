@@ -6,9 +6,11 @@ tests apart) or for `own_node` (a node of its own, to be killed, frozen and alar
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +94,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _fate() -> str:
     return "FAIL, because CI is set" if os.environ.get("CI") else "NOT RUN"
+
+
+# --- what workers of pytest-xdist tell ----------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A worker dies of half a surrogate in what a test printed or logged, and we have tests about those: they become `?`."""
+    report = yield
+    return json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace")) if report else report
 
 
 # --- fixtures -----------------------------------------------------------------------------------
