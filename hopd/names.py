@@ -24,9 +24,18 @@ HOST = "hop-host"
 INSTANCE = "hop-instance"
 RAW_PROPERTIES = "hop-raw-properties"
 DUE_AT = "hop-due-at"
+DELAY = "hop-delay"
+DELAY_LEFT = "hop-delay-left"
+
+#: What hopd wrote about a job's failures, and a kick takes off again: the job begins anew.
+FAILURE = frozenset({ATTEMPTS, TOPIC, REASON, BURIED_AT, FIRST_FAILED_AT, ERROR_TYPE, ERROR_MESSAGE, ERROR_TRACEBACK, HOST, INSTANCE})
 
 # Headers RabbitMQ writes.
 DELIVERY_COUNT = "x-delivery-count"
+DEATHS = "x-death"
+
+#: RabbitMQ's record of a dead-lettered message's way.
+DEAD_LETTERED = frozenset({DEATHS, *(f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason"))})
 
 # Queue arguments RabbitMQ reads.
 QUEUE_TYPE = "x-queue-type"
@@ -34,6 +43,9 @@ MESSAGE_TTL = "x-message-ttl"
 QUEUE_EXPIRES = "x-expires"
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
+DEAD_LETTER_STRATEGY = "x-dead-letter-strategy"
+OVERFLOW = "x-overflow"
+DELIVERY_LIMIT = "x-delivery-limit"
 
 
 def buried(topic: str) -> str:
