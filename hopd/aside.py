@@ -5,21 +5,22 @@ A job moves by being published, confirmed, and only then acked where it was. A c
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from time import monotonic
 from typing import Any
 
 from hopd import names
 from hopd.amqp import topology
+from hopd.amqp.connection import Connection
 from hopd.amqp.properties import PERSISTENT, Properties, PropertiesError, decode, encode
 from hopd.amqp.publisher import Outgoing, Publisher, Source
 from hopd.amqp.wire import Delivery
 from hopd.config import ladder
-from hopd.errors import Unroutable
+from hopd.delay import Wait
+from hopd.errors import BrokerError, BrokerRefused, PutRefused, PutTimeout, Unroutable
+from hopd.failure import now, printable
 
 #: How long an unused retry queue outlives its last job. Seconds.
 RETRY_QUEUE_IDLE = 3600.0
@@ -28,8 +29,9 @@ RETRY_QUEUE_IDLE = 3600.0
 #: again restarts that clock, so this must be well under RETRY_QUEUE_IDLE. Seconds.
 DECLARED_FOR = 300.0
 
-#: Headers that must not travel: RabbitMQ counts anew in the next queue, and would route copies by CC and BCC once more.
-_NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC"})
+#: Headers that must not travel. RabbitMQ counts deliveries anew in the next queue, would route copies by CC and BCC once more, and
+#: throws a message away that it would dead-letter to a queue in which, by its own record, it has died before. A delay is over.
+_NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC", names.DUE_AT, names.DELAY, names.DELAY_LEFT}) | names.DEAD_LETTERED
 
 #: AMQP frames limit what headers may hold; an error's text is cut here. Characters.
 MAX_REASON = 2000
@@ -44,48 +46,116 @@ class Aside:
 
     def __init__(self, queue: topology.QueueSpec, publisher: Publisher, source: Source) -> None:
         self.topic = queue.name
+        #: The name of this process among several, which its jobs tell.
+        self.instance: str | None = None
+        #: How long buried jobs are kept, in seconds; None: until somebody takes them.
+        self.keep_buried: float | None = None
         self.counts: dict[str, int] = dict.fromkeys(COUNTED, 0)
         self._queue = queue
         self._publisher = publisher
         self._source = source
-        self._declared: dict[str, float] = {}
+        self._declared: dict[int | None, float] = {}
         self._lock = threading.Lock()
 
     def bury(self, delivery: Delivery, headers: Mapping[str, Any], deadline: float) -> None:
         """Publish the delivery to the topic's buried queue, with `headers` added. A `PutError` when that is not confirmed."""
-        queue = topology.QueueSpec(names.buried(self.topic), self._queue.durable, self._queue.queue_type)
-        self._move(delivery, queue, {names.BURIED_AT: _now(), names.HOST: socket.gethostname(), **headers}, deadline)
+        about = {names.TOPIC: self.topic, names.BURIED_AT: now(), **headers}
+        properties = travelling(delivery.raw_properties, about)
+        if self.keep_buried is not None:
+            properties = replace(properties, expiration=str(round(self.keep_buried * 1000)))
+        self._publish(None, properties, delivery.body, deadline)
 
     def retry(self, delivery: Delivery, after: float, headers: Mapping[str, Any], deadline: float) -> None:
         """Publish the delivery to the retry queue whose step is not shorter than `after` seconds; from there it returns by itself."""
-        delay = ladder.step(after)
-        arguments = {
-            names.MESSAGE_TTL: delay,
-            names.QUEUE_EXPIRES: delay + round(RETRY_QUEUE_IDLE * 1000),
-            names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE,
-            names.DEAD_LETTER_ROUTING_KEY: self.topic,
-        }
-        queue = topology.QueueSpec(names.retry(self.topic, delay), self._queue.durable, self._queue.queue_type, arguments)
-        self._move(delivery, queue, headers, deadline)
-
-    def _move(self, delivery: Delivery, queue: topology.QueueSpec, headers: Mapping[str, Any], deadline: float) -> None:
         properties = travelling(delivery.raw_properties, {names.TOPIC: self.topic, **headers})
-        message = Outgoing(names.DEFAULT_EXCHANGE, queue.name, encode(properties), delivery.body, properties.message_id)
-        self._declare(queue, deadline)
+        self._publish(ladder.step(after), properties, delivery.body, deadline)
+
+    def wait_on(self, delivery: Delivery, wait: Wait, deadline: float) -> None:
+        """Publish a delivery that came before its time to where it waits next."""
+        properties = travelling(delivery.raw_properties, wait.headers)
+        self._publish(wait.step, properties, delivery.body, deadline)
+
+    def _publish(self, step: int | None, properties: Properties, body: bytes, deadline: float) -> None:
+        self.publish(step, Outgoing(names.DEFAULT_EXCHANGE, self.queue(step), encode(properties), body, properties.message_id), deadline)
+
+    def queue(self, step: int | None) -> str:
+        """The name of the queue where jobs wait for `step` milliseconds, or None: where they are buried."""
+        return names.buried(self.topic) if step is None else names.retry(self.topic, step)
+
+    def publish(self, step: int | None, message: Outgoing, deadline: float) -> None:
+        """Publish a message to that queue, which is declared when needed. A `PutError` when it is not confirmed."""
+        self.declare(step, deadline)
         try:
             self._publisher.publish(message, deadline)
         except Unroutable:
             # Somebody deleted the queue since it was declared.
-            self._declared.pop(queue.name, None)
-            self._declare(queue, deadline)
+            self.forget()
+            self.declare(step, deadline)
             self._publisher.publish(message, deadline)
 
-    def _declare(self, queue: topology.QueueSpec, deadline: float) -> None:
+    def declare(self, step: int | None, deadline: float) -> None:
+        """Have that queue in the broker. A `PutError` when it cannot be had."""
         with self._lock:
-            if self._declared.get(queue.name, 0.0) > monotonic():
+            if self._declared.get(step, 0.0) > monotonic():
                 return
-            topology.ensure_queue(self._source.connection(deadline), queue, deadline)
-            self._declared[queue.name] = monotonic() + DECLARED_FOR
+            try:
+                connection = self._source.connection(deadline)
+                topology.ensure_queue(connection, self._spec(step, connection), deadline)
+            except BrokerRefused as error:
+                raise PutRefused(f"the queue {self.queue(step)!r} cannot be used: {error}") from error
+            except BrokerError as error:
+                raise PutTimeout(f"the queue {self.queue(step)!r} cannot be declared: {error}") from error
+            self._declared[step] = monotonic() + DECLARED_FOR
+
+    def forget(self) -> None:
+        """Declare the queues again before they are used next: one of them is gone."""
+        self._declared.clear()
+
+    def _spec(self, step: int | None, connection: Connection) -> topology.QueueSpec:
+        if step is not None:
+            return retry_queue(self._queue, step)
+        # A classic queue counts nothing, so nobody need ask what its broker can do.
+        return buried_queue(self._queue, connection.server_version if self._queue.queue_type == "quorum" else ())
+
+
+def buried_queue(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> topology.QueueSpec:
+    """Where a topic's buried jobs lie: a queue of the topic's own kind, without a limit to how often it may be looked through.
+
+    A quorum queue counts each look at a job as a delivery, and since 4.0 throws the job away after 20 unless told -1; before,
+    there is no limit, but -1 would mean none at all.
+    """
+    unlimited = {names.DELIVERY_LIMIT: -1} if topic.queue_type == "quorum" and server_version >= (4, 0) else {}
+    return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, unlimited)
+
+
+def retry_queue(topic: topology.QueueSpec, delay: int) -> topology.QueueSpec:
+    """Where a topic's jobs wait for `delay` milliseconds. It outlives its last job by `RETRY_QUEUE_IDLE`."""
+    arguments: dict[str, Any] = {
+        names.MESSAGE_TTL: delay,
+        names.QUEUE_EXPIRES: delay + round(RETRY_QUEUE_IDLE * 1000),
+        names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE,
+        names.DEAD_LETTER_ROUTING_KEY: topic.name,
+    }
+    if topic.queue_type == "quorum":
+        # The job stays here until the topic has confirmed it, wherever its nodes are. RabbitMQ wants the overflow said with it.
+        arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: "reject-publish"}
+    return topology.QueueSpec(names.retry(topic.name, delay), topic.durable, topic.queue_type, arguments)
+
+
+def move(delivery: Delivery, publish: Callable[[], None]) -> bool:
+    """Publish a delivery elsewhere and settle it here, in this order. False when its channel is gone and the broker delivers it again.
+
+    What `publish` raises is raised, and the delivery is as unsettled as before. `AlreadySettled` when it was settled.
+    """
+    settlement, tag = delivery.settlement, delivery.tag
+    if not settlement.claim(tag):
+        return False
+    try:
+        publish()
+    except BaseException:
+        settlement.unclaim(tag)
+        raise
+    return settlement.ack_claimed(tag)
 
 
 def travelling(raw: bytes, headers: Mapping[str, Any]) -> Properties:
@@ -101,8 +171,5 @@ def travelling(raw: bytes, headers: Mapping[str, Any]) -> Properties:
 
 def trimmed(text: str) -> str:
     """`text` as a header can hold it."""
+    text = printable(text)
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
 from hopd import names
 from hopd.amqp.properties import Properties, PropertiesError, decode
 from hopd.amqp.wire import Delivery
-from hopd.aside import Aside, trimmed
+from hopd.aside import Aside, move, trimmed
 from hopd.errors import UndecodableJob
+from hopd.failure import failure_headers
+from hopd.units import parse_retry_delay
 
 #: How long retry and bury wait for the broker's confirm. Seconds.
 ASIDE_TIMEOUT = 30.0
@@ -20,7 +22,7 @@ ASIDE_TIMEOUT = 30.0
 class Job:
     """A job. `outcome` is None until it is settled, then done, requeued, delayed, buried, dropped or lost.
 
-    The four ways to settle return True, or False when the job was lost meanwhile: its connection is gone and the broker
+    The ways to settle return True, or False when the job was lost meanwhile: its connection is gone and the broker
     delivers it again. Settling a second time raises `AlreadySettled`.
     """
 
@@ -98,14 +100,23 @@ class Job:
         delivery = self.delivery
         return self._settled(delivery.settlement.reject(delivery.tag, requeue=requeue), "requeued" if requeue else "dropped")
 
-    def retry(self, after: float) -> bool:
-        """Try again in `after` seconds (rounded up to a step of hopd's ladder); the job waits in the broker. `PutError` when it cannot."""
-        headers = {names.ATTEMPTS: self._attempts_made()}
-        return self._move("delayed", lambda deadline: self._aside.retry(self.delivery, after, headers, deadline))
+    def drop(self) -> bool:
+        """Nobody wants the job any more: it is over, without having been done."""
+        delivery = self.delivery
+        return self._settled(delivery.settlement.ack(delivery.tag), "dropped")
 
-    def bury(self, reason: str, headers: Mapping[str, Any] | None = None) -> bool:
+    def retry(self, after: float | str, *, error: BaseException | None = None) -> bool:
+        """Try again in `after` seconds, or ``"10m"``, up to 30 days; the job waits in the broker. `PutError` when it cannot.
+
+        The time is rounded up to a step of hopd's ladder. What is known of `error` travels with the job.
+        """
+        seconds = parse_retry_delay(after)
+        headers = self._failure(error)
+        return self._move("delayed", lambda deadline: self._aside.retry(self.delivery, seconds, headers, deadline))
+
+    def bury(self, reason: str, headers: Mapping[str, Any] | None = None, *, error: BaseException | None = None) -> bool:
         """Set the job aside for a person, with the reason, in `<topic>.buried`. `PutError` when it cannot; then it is unsettled still."""
-        added = {names.REASON: trimmed(reason), names.ATTEMPTS: self._attempts_made(), **(headers or {})}
+        added = {**self._failure(error), names.REASON: trimmed(reason), **(headers or {})}
         return self._move("buried", lambda deadline: self._aside.bury(self.delivery, added, deadline))
 
     def give_back(self) -> bool:
@@ -113,27 +124,21 @@ class Job:
         delivery = self.delivery
         return self._settled(delivery.settlement.nack(delivery.tag), "requeued")
 
-    def _move(self, outcome: str, publish: Any) -> bool:
-        settlement, tag = self.delivery.settlement, self.delivery.tag
-        if not settlement.claim(tag):
-            return self._settled(False, outcome)
-        try:
-            publish(monotonic() + ASIDE_TIMEOUT)
-        except BaseException:
-            settlement.unclaim(tag)
-            raise
-        return self._settled(settlement.ack_claimed(tag), outcome)
+    def _move(self, outcome: str, publish: Callable[[float], None]) -> bool:
+        deadline = monotonic() + ASIDE_TIMEOUT
+        return self._settled(move(self.delivery, lambda: publish(deadline)), outcome)
 
     def _settled(self, sent: bool, outcome: str) -> bool:
         self.outcome = outcome = outcome if sent else "lost"
         self._aside.counts[outcome] += 1
         return sent
 
-    def _attempts_made(self) -> int:
+    def _failure(self, error: BaseException | None) -> dict[str, Any]:
         try:
-            return self.attempt
+            before, attempt = self.headers, self.attempt
         except UndecodableJob:
-            return 1
+            before, attempt = {}, 1
+        return failure_headers(before, attempt, error, self._aside.instance)
 
     def __repr__(self) -> str:
         return f"<Job {self.delivery.tag} of {self.topic}, {len(self.body)} bytes, {self.outcome or 'unsettled'}>"
