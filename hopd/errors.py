@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hopd.units import format_duration, parse_duration
+from hopd.units import format_duration, parse_retry_delay
 
 
 class HopError(Exception):
@@ -181,11 +181,11 @@ class Decision(HopError):
 class Retry(Decision):
     """The handler wants its job tried again later.
 
-    `after` is in seconds, or text like ``"10m"``; None leaves the delay to the topic's `retry`. ValueError when it is neither.
+    `after` is in seconds, or text like ``"10m"``, up to 30 days; None leaves the delay to the topic's `retry`. ValueError for others.
     """
 
     def __init__(self, after: float | str | None = None) -> None:
-        self.after = None if after is None else parse_duration(after)
+        self.after = None if after is None else parse_retry_delay(after)
         super().__init__(None if self.after is None else f"the handler wants its job tried again after {format_duration(self.after)}")
 
 

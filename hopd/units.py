@@ -12,6 +12,8 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|MB|GB|KiB|MiB|GiB)")
 #: Longer than any machine runs (317 years), and short enough that adding one to a clock is exact to the millisecond.
 _MAX_SECONDS = 1e10
+#: The longest step of the ladder that retried jobs wait on. Seconds.
+MAX_RETRY_DELAY = 30 * 86400.0
 
 
 def parse_duration(text: str | int | float) -> float:
@@ -26,6 +28,14 @@ def parse_duration(text: str | int | float) -> float:
         raise ValueError(f"expected a duration like 30s, 5m or 1h30m (units: ms, s, m, h, d), got {text!r}")
     if not 0.0 <= seconds < _MAX_SECONDS:  # also refuses nan
         raise ValueError(f"a duration is zero or more seconds, at most {_MAX_SECONDS:.0f}, got {str(text)[:30]}")
+    return seconds
+
+
+def parse_retry_delay(text: str | int | float) -> float:
+    """As `parse_duration`, but no longer than a retried job can wait."""
+    seconds = parse_duration(text)
+    if seconds > MAX_RETRY_DELAY:
+        raise ValueError(f"a job can be tried again after a duration of at most {format_duration(MAX_RETRY_DELAY)}, got {str(text)[:30]}")
     return seconds
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable
+from dataclasses import replace
 from random import random
 from typing import Any
 
 import gevent
 
-from hopd import names
+from hopd import errors
 from hopd.amqp.wire import Delivery
-from hopd.aside import Aside, trimmed
-from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter, describe
-from hopd.errors import AlreadySettled, UndecodableJob
+from hopd.aside import Aside
+from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter
+from hopd.errors import AlreadySettled, Decision, HopError, UndecodableJob
+from hopd.failure import error_behind, one_line
 from hopd.job import Job
 from hopd.logs import RUNNING
 
@@ -65,24 +65,42 @@ class Executor:
 
     def _raised(self, job: Job, error: BaseException) -> None:
         # Only of a settled job does the error say that it was settled; else it is about another job that the handler holds.
-        if isinstance(error, AlreadySettled) and job.outcome is not None:
+        if isinstance(error, (AlreadySettled, Decision)) and job.outcome is not None:
             self._settled_elsewhere(job, error)
+        elif isinstance(error, (errors.Retry, errors.Bury, errors.Drop)):
+            self._decided(job, error)
         else:
             self._failed(job, error)
 
-    def _settled_elsewhere(self, job: Job, error: AlreadySettled) -> None:
+    def _settled_elsewhere(self, job: Job, error: HopError) -> None:
         """The handler settled twice, or another greenlet settled while it ran. The first settlement stands."""
         LOGGER.warning("A job of %s was settled twice: %s", job.topic, error, extra={"event": "settled_twice"}, exc_info=error)
 
+    def _decided(self, job: Job, decision: Decision) -> None:
+        """The handler chose what becomes of its job, as if it had called the job's method: this is no failure."""
+        attempt, policy = self._attempt(job)
+        outcome = policy.decide(attempt, decision, random())
+        LOGGER.info("A job of %s: %s", job.topic, one_line(decision), extra=_about(job, "job_decided", attempt, outcome))
+        self._settle_failed(job, outcome, error_behind(decision))
+
     def _failed(self, job: Job, error: BaseException) -> None:
         self._aside.counts["failed"] += 1
-        attempt = attempt_of(job)
-        outcome: Outcome = self._policy.decide(attempt, error, random()) if job.outcome is None else Done()
-        extra = {"event": "job_failed", "topic": job.topic, "job": job.log_id, "attempt": attempt, "outcome": _word(outcome, job)}
-        LOGGER.error("A job of %s failed: %s", job.topic, _one_line(error), extra=extra, exc_info=error)
+        attempt, policy = self._attempt(job)
+        outcome: Outcome = policy.decide(attempt, error, random()) if job.outcome is None else Done()
+        # One that is tried again is not yet a case for a person.
+        level = logging.WARNING if isinstance(outcome, RetryAfter) else logging.ERROR
+        extra = _about(job, "job_failed", attempt, outcome)
+        LOGGER.log(level, "A job of %s failed: %s", job.topic, one_line(error), extra=extra, exc_info=error)
         self._settle_failed(job, outcome, error)
 
-    def _settle_failed(self, job: Job, outcome: Outcome, error: BaseException) -> None:
+    def _attempt(self, job: Job) -> tuple[int, FailurePolicy]:
+        """The job's attempt, and the policy for it: a job whose headers cannot be read would return without them, so it does not return."""
+        try:
+            return job.attempt, self._policy
+        except UndecodableJob:
+            return 1, replace(self._policy, retry=None)
+
+    def _settle_failed(self, job: Job, outcome: Outcome, error: BaseException | None) -> None:
         """Do it, however long it takes: the job stays ours until it is safe, neither lost, nor run again only because the broker
         is away. Should its own channel go meanwhile, the next try finds it lost."""
         pause = 0.0
@@ -99,46 +117,28 @@ class Executor:
             except BaseException as trouble:  # noqa: BLE001 - also a timer that the handler left running must not lose the job
                 text = "A failed job of %s cannot be settled yet: %s"
                 extra = {"event": "aside_waits", "topic": job.topic, "job": job.log_id}
-                LOGGER.warning(text, job.topic, _one_line(trouble), extra=extra)
+                LOGGER.warning(text, job.topic, one_line(trouble), extra=extra)
                 pause = ASIDE_PAUSE
 
-    def _perform(self, job: Job, outcome: Outcome, error: BaseException) -> None:
+    def _perform(self, job: Job, outcome: Outcome, error: BaseException | None) -> None:
         """The one place that does what was decided about a failed job."""
         if isinstance(outcome, Bury):
-            job.bury(outcome.reason, error_headers(error))
+            job.bury(outcome.reason, error=error)
         elif isinstance(outcome, RetryAfter):
-            job.retry(outcome.seconds)
+            job.retry(outcome.seconds, error=error)
         elif isinstance(outcome, Requeue):
             gevent.sleep(REQUEUE_PACE)
             job.fail(requeue=True)
         elif isinstance(outcome, Drop):
-            job.fail(requeue=False)
+            job.drop()
         else:
             job.done()
 
 
-def error_headers(error: BaseException) -> Mapping[str, Any]:
-    """What a buried job tells about its end."""
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return {
-        names.ERROR_TYPE: f"{type(error).__module__}.{type(error).__qualname__}",
-        names.ERROR_MESSAGE: trimmed(_one_line(error)),
-        # The end of a traceback says most.
-        names.ERROR_TRACEBACK: trace[-8000:].encode("utf-8", "backslashreplace").decode(),
-        names.FIRST_FAILED_AT: datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-    }
-
-
-def attempt_of(job: Job) -> int:
-    """The job's attempt; 1 when its headers cannot be read."""
-    try:
-        return job.attempt
-    except UndecodableJob:
-        return 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(describe(error).split())
+def _about(job: Job, event: str, attempt: int, outcome: Outcome) -> dict[str, Any]:
+    """What finds the job in a log, and what became of it."""
+    about = {"event": event, "topic": job.topic, "job": job.log_id, "attempt": attempt, "outcome": _word(outcome, job)}
+    return {**about, "delay": round(outcome.seconds, 3)} if isinstance(outcome, RetryAfter) else about
 
 
 def _word(outcome: Outcome, job: Job) -> str:

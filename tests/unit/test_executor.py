@@ -155,7 +155,7 @@ def test_what_a_handler_settles_itself_stands(topic: Topic, settle: Handler, sen
     [
         ("bury", ACKED, "buried", ["emails.buried"]),
         ("requeue", frames.reject(1, TAG, True), "requeued", []),
-        ("drop", frames.reject(1, TAG, False), "dropped", []),
+        ("drop", ACKED, "dropped", []),
     ],
 )
 def test_the_policy_decides_about_a_handler_that_raises(

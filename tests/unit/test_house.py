@@ -34,6 +34,7 @@ FLOORS: Mapping[str, int] = {
     "hopd.amqp": 2,
     "hopd.aside": 3,
     "hopd.delay": 3,
+    "hopd.failure": 3,
     "hopd.job": 3,
     "hopd.pull": 3,
     "hopd.topic": 3,
