@@ -34,8 +34,9 @@ _NEED_BROKER = {"broker", "own_node", "proxy"}
 def pytest_configure(config: pytest.Config) -> None:
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
-        config.stash[_DIRECTORY] = Path(workerinput["hopd_broker"])
-    elif not config.option.collectonly:
+        if "hopd_broker" in workerinput:
+            config.stash[_DIRECTORY] = Path(workerinput["hopd_broker"])
+    elif not config.option.collectonly and support.missing() is None:
         owner = support.SharedNode()
         config.stash[_OWNER] = owner
         config.stash[_DIRECTORY] = owner.directory
@@ -50,7 +51,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
     """Tell a worker of pytest-xdist where the node of the run is."""
-    node.workerinput["hopd_broker"] = str(node.config.stash[_DIRECTORY])  # type: ignore[attr-defined]
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    if _DIRECTORY in config.stash:
+        node.workerinput["hopd_broker"] = str(config.stash[_DIRECTORY])  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have the node started now, so that it is up when the first test asks for it."""
     wanted = any("broker" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and support.missing() is None and _DIRECTORY in session.config.stash:
+    if wanted and _DIRECTORY in session.config.stash:
         support.want(session.config.stash[_DIRECTORY])
 
 

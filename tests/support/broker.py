@@ -1,15 +1,14 @@
 """One private RabbitMQ node for a whole test run, shared by all of its processes.
 
-The node belongs to the process that pytest was started as; the workers of pytest-xdist ask for it through files in a directory
-they all know: `wanted` (some test needs a broker), then `ready` (how to reach it) or `failed` (why there is none). It starts when
-the first worker has seen that it will need it, while the unit tests run.
+The node belongs to the process that pytest was started as; the workers of pytest-xdist ask for it through files in the node's
+home, which goes with the node even when the run is killed: `wanted` (some test needs a broker), then `ready` (how to reach it)
+or `failed` (why there is none). It starts when the first worker has seen that it will need it, while the unit tests run.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 from pathlib import Path
 
@@ -37,7 +36,8 @@ class SharedNode:
     """The owner's side: starts the node when it is wanted, and ends it with the run."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="hopd-tests-"))
+        self._node = PrivateNode()
+        self.directory = self._node.home
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
         self._thread.start()
@@ -45,21 +45,19 @@ class SharedNode:
     def close(self) -> None:
         self._over.set()
         self._thread.join()
-        for file in self.directory.iterdir():
-            file.unlink()
-        self.directory.rmdir()
+        self._node.close()
 
     def _run(self) -> None:
         while not (self.directory / "wanted").exists():
             if self._over.wait(_LOOK_INTERVAL):
                 return
         try:
-            with PrivateNode() as node:
-                node.wait_ready(START_TIMEOUT)
-                self._say("ready", json.dumps([str(node.home), node.server, node.port, node.dist_port, node.pid]))
-                self._over.wait()
+            self._node.start()
+            node = self._node.wait_ready(START_TIMEOUT)
         except NodeFailed as error:
             self._say("failed", str(error))
+        else:
+            self._say("ready", json.dumps([str(node.home), node.server, node.port, node.dist_port, node.pid]))
 
     def _say(self, name: str, text: str) -> None:
         whole = self.directory / f"{name}.new"
