@@ -73,6 +73,7 @@ class Consumer:
         self._leave_by: float | None = None
         self._channel: Channel | None = None
         self._consuming = False
+        self._failures = 0
         self._greenlet: gevent.Greenlet[..., Any] | None = None
         if settings.paused:
             self.pause()
@@ -138,19 +139,22 @@ class Consumer:
     # --- its greenlet -------------------------------------------------------------------------
 
     def _run(self) -> None:
-        failures = 0
         while self._leave_by is None:
             try:
-                channel = self._open(self._connection())
-                failures = 0
-                self._attend(channel)
+                self._attend(self._open(self._connection()))
             except BrokerError as error:
-                if self._leave_by is not None:
-                    break
-                failures += 1
-                self._lost(error)
-                self._wait(monotonic() + PAUSES.pause(failures))
+                self._begin_again(error)
+            except Exception as error:
+                # Whatever is wrong with us, a topic that nobody consumes and nobody says so is the worst that could come of it.
+                LOGGER.exception("Consuming %s failed", self._topic.name, extra={"event": "consumer_failed", "topic": self._topic.name})
+                self._begin_again(BrokerError(f"consuming failed: {error!r}"))
         self._leave()
+
+    def _begin_again(self, error: BrokerError) -> None:
+        if self._leave_by is None:
+            self._failures += 1
+            self._lost(error)
+            self._wait(monotonic() + PAUSES.pause(self._failures))
 
     def _connection(self) -> Connection:
         """The link's connection, however long it takes; looks up now and then whether it is still wanted."""
@@ -186,6 +190,7 @@ class Consumer:
     def _take(self, channel: Channel) -> None:
         self._consuming = True
         channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
+        self._failures = 0
         if self._life.can("consume"):
             self._life.move("consume")
             self._reason = None
@@ -209,6 +214,8 @@ class Consumer:
     def _lost(self, error: BrokerError) -> None:
         # What waited on the old channel is the broker's again; jobs that run learn it when they settle.
         self._workers.empty()
+        if self._channel is not None:
+            self._channel.abandon()  # it may be open still, with a broker that does not answer
         self._channel = None
         self._consuming = False
         event = "refused" if isinstance(error, BrokerRefused) else "lost"
