@@ -13,14 +13,14 @@ from hopd.version import __version__
 
 if TYPE_CHECKING:
     from hopd.job import Job as Job
-    from hopd.topic import Message as Message
+    from hopd.message import Message as Message
     from hopd.topic import Topic as Topic
     from hopd.workqueue import WorkQueue as WorkQueue
     from hopd.workqueue import connect as connect
 
 _HOMES = {
     "Job": "hopd.job",
-    "Message": "hopd.topic",
+    "Message": "hopd.message",
     "Topic": "hopd.topic",
     "WorkQueue": "hopd.workqueue",
     "connect": "hopd.workqueue",
@@ -45,6 +45,7 @@ _ERRORS = (
     "PutManyFailed",
     "PutRefused",
     "PutTimeout",
+    "PutTooLarge",
     "PutUncertain",
     "Retry",
     "Unroutable",

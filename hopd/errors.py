@@ -133,6 +133,10 @@ class PutRefused(PutError):
     """The broker refused the job (negative confirm, for example a full queue with overflow: reject-publish)."""
 
 
+class PutTooLarge(PutRefused):
+    """The job's headers and other properties are larger than the broker takes."""
+
+
 class PutManyFailed(PutError):
     """Some jobs of a put_many were not confirmed.
 

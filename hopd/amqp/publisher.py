@@ -30,6 +30,7 @@ from hopd.errors import (
     PutError,
     PutRefused,
     PutTimeout,
+    PutTooLarge,
     PutUncertain,
     Unroutable,
 )
@@ -140,7 +141,7 @@ def _frames(message: Outgoing, channel: int, frame_max: int) -> bytes:
     """The message as frames. What does not fit is refused here: the broker would close the connection, and with it everybody's."""
     room = frame_max - frames.FRAME_OVERHEAD - frames.HEADER_FIXED
     if len(message.properties) > room:
-        raise PutRefused(f"{_target(message)} has {len(message.properties)} bytes of headers and other properties, {room} is the most")
+        raise PutTooLarge(f"{_target(message)} has {len(message.properties)} bytes of headers and other properties, {room} is the most")
     exchange, key = _name(message.exchange), _name(message.routing_key)
     return frames.publish(channel, exchange, key, message.properties, message.body, frame_max)
 
