@@ -232,6 +232,7 @@ class Daemon:
         consumers: dict[str, Consumer] = {}
         for name, topic in self._settings.topics.items():
             queue = self._queue.topic(name, durable=topic.durable, queue_type=topic.queue_type, arguments=topic.arguments)
+            queue.aside.instance, queue.aside.keep_buried = self._instance, topic.keep_buried
             handler: Callable[[Job], object] = objects["topics", name, "handler"]
             consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming)
         return consumers
