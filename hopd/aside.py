@@ -29,6 +29,9 @@ RETRY_QUEUE_IDLE = 3600.0
 #: again restarts that clock, so this must be well under RETRY_QUEUE_IDLE. Seconds.
 DECLARED_FOR = 300.0
 
+#: The first RabbitMQ whose quorum queues expire messages, and keep each until it is confirmed where it goes.
+DEAD_LETTERS_CONFIRMED = (3, 10)
+
 #: Headers that must not travel. RabbitMQ counts deliveries anew in the next queue, would route copies by CC and BCC once more, and
 #: throws a message away that it would dead-letter to a queue in which, by its own record, it has died before. A delay is over.
 _NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC", names.DUE_AT, names.DELAY, names.DELAY_LEFT}) | names.DEAD_LETTERED
@@ -112,10 +115,8 @@ class Aside:
         self._declared.clear()
 
     def _spec(self, step: int | None, connection: Connection) -> topology.QueueSpec:
-        if step is not None:
-            return retry_queue(self._queue, step)
-        # A classic queue counts nothing, so nobody need ask what its broker can do.
-        return buried_queue(self._queue, connection.server_version if self._queue.queue_type == "quorum" else ())
+        version = connection.server_version
+        return buried_queue(self._queue, version) if step is None else retry_queue(self._queue, step, version)
 
 
 def buried_queue(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> topology.QueueSpec:
@@ -128,18 +129,25 @@ def buried_queue(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> 
     return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, unlimited)
 
 
-def retry_queue(topic: topology.QueueSpec, delay: int) -> topology.QueueSpec:
-    """Where a topic's jobs wait for `delay` milliseconds. It outlives its last job by `RETRY_QUEUE_IDLE`."""
+def retry_queue(topic: topology.QueueSpec, delay: int, server_version: tuple[int, ...]) -> topology.QueueSpec:
+    """Where a topic's jobs wait for `delay` milliseconds. It outlives its last job by `RETRY_QUEUE_IDLE`.
+
+    A quorum queue, whatever the topic's own is: since 3.10 it keeps each job until the topic has confirmed it, on disk. A classic one
+    sends its jobs back without asking whether they arrived: those that came back within the last seconds before a broker is killed
+    are then nowhere. Measured under load: nine of ten. It is used for transient topics, and where the broker has nothing better.
+    """
     arguments: dict[str, Any] = {
         names.MESSAGE_TTL: delay,
         names.QUEUE_EXPIRES: delay + round(RETRY_QUEUE_IDLE * 1000),
         names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE,
         names.DEAD_LETTER_ROUTING_KEY: topic.name,
     }
-    if topic.queue_type == "quorum":
-        # The job stays here until the topic has confirmed it, wherever its nodes are. RabbitMQ wants the overflow said with it.
+    kind = "classic"
+    if topic.durable and server_version >= DEAD_LETTERS_CONFIRMED:
+        kind = "quorum"
+        # RabbitMQ wants the overflow said with the strategy.
         arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: "reject-publish"}
-    return topology.QueueSpec(names.retry(topic.name, delay), topic.durable, topic.queue_type, arguments)
+    return topology.QueueSpec(names.retry(topic.name, delay), topic.durable, kind, arguments)
 
 
 def move(delivery: Delivery, publish: Callable[[], None]) -> bool:

@@ -85,7 +85,7 @@ def delivery(settlement: Settlement, **properties: Any) -> Delivery:
 
 
 def test_a_retry_queue_sends_jobs_back_to_their_topic_and_goes_when_nobody_needs_it() -> None:
-    assert retry_queue(QueueSpec("emails"), 5000) == QueueSpec(
+    assert retry_queue(QueueSpec("emails"), 5000, ()) == QueueSpec(
         "emails.retry.5000",
         True,
         "classic",
@@ -98,17 +98,27 @@ def test_a_retry_queue_sends_jobs_back_to_their_topic_and_goes_when_nobody_needs
     )
 
 
-def test_a_quorum_topics_jobs_wait_in_a_quorum_queue_that_keeps_them_until_they_are_back() -> None:
-    spec = retry_queue(QueueSpec("emails", True, "quorum"), 5000)
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("version", [(3, 10, 0), (4, 1, 0)])
+def test_durable_jobs_wait_in_a_quorum_queue_that_keeps_them_until_they_are_back(kind: str, version: tuple[int, ...]) -> None:
+    spec = retry_queue(QueueSpec("emails", True, kind), 5000, version)
 
     assert spec.queue_type == "quorum"
     assert (spec.arguments["x-dead-letter-strategy"], spec.arguments["x-overflow"]) == ("at-least-once", "reject-publish")
 
 
+@pytest.mark.parametrize(("durable", "version"), [(False, (3, 10, 8)), (True, (3, 9, 29)), (True, ())])
+def test_jobs_wait_in_a_classic_queue_where_there_is_nothing_better(durable: bool, version: tuple[int, ...]) -> None:
+    spec = retry_queue(QueueSpec("emails", durable), 5000, version)
+
+    assert spec.queue_type == "classic"
+    assert "x-dead-letter-strategy" not in spec.arguments
+
+
 def test_a_transient_topics_queues_are_transient() -> None:
     topic = QueueSpec("emails", durable=False)
 
-    assert (retry_queue(topic, 100).durable, buried_queue(topic, ()).durable) == (False, False)
+    assert (retry_queue(topic, 100, (3, 10, 8)).durable, buried_queue(topic, ()).durable) == (False, False)
 
 
 @pytest.mark.parametrize(
