@@ -19,7 +19,7 @@ from hopd.amqp.publisher import Outgoing, Publisher, Source
 from hopd.amqp.wire import Delivery
 from hopd.config import ladder
 from hopd.delay import Wait
-from hopd.errors import BrokerError, BrokerRefused, PutRefused, PutTimeout, Unroutable
+from hopd.errors import BrokerError, BrokerRefused, PutRefused, PutTimeout, PutTooLarge, Unroutable
 from hopd.failure import now, printable
 
 #: How long an unused retry queue outlives its last job. Seconds.
@@ -36,9 +36,15 @@ DEAD_LETTERS_CONFIRMED = (3, 10)
 #: throws a message away that it would dead-letter to a queue in which, by its own record, it has died before. A delay is over.
 _NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC", names.DUE_AT, names.DELAY, names.DELAY_LEFT}) | names.DEAD_LETTERED
 
+#: What hopd says about a failure, but for how many there were.
+_WORDS = names.FAILURE - {names.ATTEMPTS}
+
 #: AMQP frames limit what headers may hold; an error's text is cut here. Characters.
 MAX_REASON = 2000
 
+
+#: RabbitMQ dead-letters at least once only where a full queue refuses new messages.
+_REJECT = "reject-publish"
 
 #: The outcomes a job can have, and what is counted of them besides.
 COUNTED = ("done", "failed", "delayed", "requeued", "buried", "dropped", "lost", "redelivered")
@@ -74,12 +80,20 @@ class Aside:
         self._publish(ladder.step(after), properties, delivery.body, deadline)
 
     def wait_on(self, delivery: Delivery, wait: Wait, deadline: float) -> None:
-        """Publish a delivery that came before its time to where it waits next."""
+        """Let a delivery that came before its time wait on. A `PutError` when that is not confirmed; then it is unsettled still."""
         properties = travelling(delivery.raw_properties, wait.headers)
-        self._publish(wait.step, properties, delivery.body, deadline)
+        if not move(delivery, lambda: self._publish(wait.step, properties, delivery.body, deadline)):
+            self.counts["lost"] += 1
 
     def _publish(self, step: int | None, properties: Properties, body: bytes, deadline: float) -> None:
-        self.publish(step, Outgoing(names.DEFAULT_EXCHANGE, self.queue(step), encode(properties), body, properties.message_id), deadline)
+        """As `publish`. Where our own words do not fit in beside the job's headers, the count of attempts is all that is kept of them."""
+        queue, message_id = self.queue(step), properties.message_id
+        try:
+            self.publish(step, Outgoing(names.DEFAULT_EXCHANGE, queue, encode(properties), body, message_id), deadline)
+        except PutTooLarge:
+            headers = {key: value for key, value in properties.headers.items() if key not in _WORDS}
+            shorter = encode(replace(properties, headers=headers))
+            self.publish(step, Outgoing(names.DEFAULT_EXCHANGE, queue, shorter, body, message_id), deadline)
 
     def queue(self, step: int | None) -> str:
         """The name of the queue where jobs wait for `step` milliseconds, or None: where they are buried."""
@@ -129,6 +143,20 @@ def buried_queue(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> 
     return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, unlimited)
 
 
+def topic_queues(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> tuple[topology.QueueSpec, ...]:
+    """What a topic needs in the broker, in the order in which it is declared: its own queue is the last.
+
+    A quorum queue may have a delivery limit, from 4.0 on it always has one, and a job beyond it would be gone: it is buried instead,
+    unless the topic's own arguments say where it goes. From 3.10 on it stays in the topic until the buried queue has confirmed it.
+    """
+    if topic.queue_type != "quorum" or names.DEAD_LETTER_EXCHANGE in topic.arguments:
+        return (topic,)
+    arguments = {names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE, names.DEAD_LETTER_ROUTING_KEY: names.buried(topic.name)}
+    if server_version >= DEAD_LETTERS_CONFIRMED and topic.arguments.get(names.OVERFLOW, _REJECT) == _REJECT:
+        arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: _REJECT}
+    return buried_queue(topic, server_version), replace(topic, arguments={**arguments, **topic.arguments})
+
+
 def retry_queue(topic: topology.QueueSpec, delay: int, server_version: tuple[int, ...]) -> topology.QueueSpec:
     """Where a topic's jobs wait for `delay` milliseconds. It outlives its last job by `RETRY_QUEUE_IDLE`.
 
@@ -146,7 +174,7 @@ def retry_queue(topic: topology.QueueSpec, delay: int, server_version: tuple[int
     if topic.durable and server_version >= DEAD_LETTERS_CONFIRMED:
         kind = "quorum"
         # RabbitMQ wants the overflow said with the strategy.
-        arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: "reject-publish"}
+        arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: _REJECT}
     return topology.QueueSpec(names.retry(topic.name, delay), topic.durable, kind, arguments)
 
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from hopd import names
+from hopd.amqp.properties import PropertiesError, decode
 from hopd.config.ladder import STEPS
 from hopd.units import format_duration, parse_duration
 
@@ -65,6 +66,17 @@ def first_wait(delay: float | str | None, at: datetime | None, now: float) -> Wa
     else:
         return None
     return _wait(left, left, round(now * 1000) + left)
+
+
+def early(raw_properties: bytes, now: float) -> Wait | None:
+    """The next stop of a job that arrived at `now` with these properties; None when its time has come, or nobody can tell."""
+    if MARK not in raw_properties:
+        return None
+    try:
+        headers = decode(raw_properties).headers
+    except PropertiesError:
+        return None
+    return next_wait(headers, now)
 
 
 def next_wait(headers: Mapping[Any, Any], now: float) -> Wait | None:

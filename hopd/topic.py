@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from time import monotonic, time
-from typing import Any, Protocol, TypeAlias, TypeVar
+from datetime import datetime
+from time import monotonic, sleep, time
+from typing import Any, Protocol, TypeVar
 
+from hopd import names
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
-from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties, PropertiesError, encode
+from hopd.amqp.properties import Properties, encode
 from hopd.amqp.publisher import Outgoing, Publisher
 from hopd.amqp.recovery import Link
-from hopd.aside import Aside
-from hopd.errors import ConnectionLost, PutError, PutManyFailed, PutUncertain, WorkQueueClosed
+from hopd.amqp.wire import Delivery
+from hopd.aside import Aside, topic_queues
+from hopd.delay import Wait, early
+from hopd.errors import ConnectionLost, PullTimeout, PutError, PutManyFailed, PutUncertain, WorkQueueClosed
 from hopd.job import Job
-from hopd.pull import Puller
+from hopd.message import Body, Message
+from hopd.pull import A_YEAR, Puller
 
-#: What may be put: bytes as they are, text as UTF-8, anything else as JSON.
-Body: TypeAlias = "bytes | bytearray | memoryview | str | Mapping[str, Any] | list[Any] | int | float | bool | None"
+LOGGER = logging.getLogger(__name__)
 
-#: RabbitMQ closes the channel for a message whose expiry, in milliseconds, has more than 32 bits. Seconds.
-MAX_EXPIRES = (2**32 - 1) // 1000
+#: Between two tries to let a job wait on that came before its time, when the broker does not take it. Seconds.
+ASIDE_PAUSE = 1.0
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A job to put, for `put_many`: the arguments of `Topic.put`."""
-
-    body: Body
-    headers: Mapping[str, Any] | None = None
-    message_id: str | None = None
-    priority: int | None = None
-    expires: float | None = None
-    content_type: str | None = None
-    correlation_id: str | None = None
-    reply_to: str | None = None
-    type: str | None = None
 
 
 class Owner(Protocol):
@@ -85,6 +73,8 @@ class Topic:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         type: str | None = None,  # noqa: A002 - AMQP's own name for it
+        delay: float | str | None = None,
+        at: datetime | None = None,
         timeout: float | None = None,
         retry_uncertain: bool = False,
     ) -> str:
@@ -94,15 +84,24 @@ class Topic:
         default; after it `PutTimeout`, or `BrokerBlocked` when the broker takes nothing. `Unroutable`: the topic's queue is gone.
         `PutUncertain`: the connection was lost before the confirm; with `retry_uncertain` the job is put once more instead, and may
         then be there twice, under one message id.
+
+        A job with a `delay` (seconds, or ``"10m"``) or with `at` (a datetime with a time zone; one in the past is due at once) waits in
+        the broker until then, a year at most: never shorter, and longer by no more than 1 % or 1 s. For a delay that is no step of the
+        ladder it passes through the topic a few times, and a daemon or a `pull` lets it wait on; another client would take it early.
+        ValueError for a delay that makes no sense, or one together with `expires`.
         """
-        message = Message(body, headers, message_id, priority, expires, content_type, correlation_id, reply_to, type)
-        outgoing = self._outgoing(message)
+        message = Message(body, headers, message_id, priority, expires, content_type, correlation_id, reply_to, type, delay, at)
+        wait = message.first_wait()
+        outgoing = self._outgoing(message, wait)
         deadline = monotonic() + (self._owner.put_timeout if timeout is None else timeout)
         self._owner.check_process()
         uncertain: PutUncertain | None = None
         while True:
             try:
-                self._publisher.publish(outgoing, deadline)
+                if wait is None:
+                    self._publisher.publish(outgoing, deadline)
+                else:
+                    self.aside.publish(wait.step, outgoing, deadline)
             except PutUncertain as error:
                 if not retry_uncertain:
                     raise
@@ -120,9 +119,11 @@ class Topic:
         `timeout` is for each job. `PutManyFailed` tells which were not confirmed and why; the others were.
         """
         self._owner.check_process()
-        outgoing = (self._outgoing(item if isinstance(item, Message) else Message(item)) for item in messages)
-        confirmed, failures = self._publisher.publish_many(outgoing, self._owner.put_timeout if timeout is None else timeout)
+        seconds = self._owner.put_timeout if timeout is None else timeout
+        outgoing = (self._prepared(item if isinstance(item, Message) else Message(item), seconds) for item in messages)
+        confirmed, failures = self._publisher.publish_many(outgoing, seconds)
         if failures:
+            self.aside.forget()  # it may be that a retry queue is gone
             raise PutManyFailed(confirmed, failures)
         return confirmed
 
@@ -142,22 +143,23 @@ class Topic:
         outgoing = Outgoing(target, key, encode(properties), bytes(body), properties.message_id)
         self._publisher.publish(outgoing, monotonic() + (self._owner.put_timeout if timeout is None else timeout))
 
-    def _outgoing(self, message: Message) -> Outgoing:
-        body, content_type = _encode_body(message.body)
+    def _prepared(self, message: Message, timeout: float) -> Outgoing:
+        """A message whose queue is there. One that cannot be had is found again by the put itself, which knows the message's number."""
+        wait = message.first_wait()
+        outgoing = self._outgoing(message, wait)
+        if wait is not None:
+            try:
+                self.aside.declare(wait.step, monotonic() + timeout)
+            except PutError as error:
+                extra = {"event": "declare_failed", "topic": self.name}
+                LOGGER.warning("Jobs of %s cannot wait for now: %s", self.name, error, extra=extra)
+        return outgoing
+
+    def _outgoing(self, message: Message, wait: Wait | None) -> Outgoing:
         message_id = message.message_id or self._owner.new_id()
-        properties = Properties(
-            content_type=message.content_type or content_type,
-            headers=message.headers or {},
-            delivery_mode=PERSISTENT if self._queue.durable else TRANSIENT,
-            priority=message.priority,
-            correlation_id=message.correlation_id,
-            reply_to=message.reply_to,
-            expiration=_expiration(message.expires),
-            message_id=message_id,
-            timestamp=int(time()),
-            type=message.type,
-        )
-        return Outgoing(self._owner.exchange, self.name, encode(properties), body, message_id)
+        properties, body = message.encoded(message_id, self._queue.durable, wait)
+        exchange, key = (self._owner.exchange, self.name) if wait is None else (names.DEFAULT_EXCHANGE, self.aside.queue(wait.step))
+        return Outgoing(exchange, key, encode(properties), body, message_id)
 
     # --- pull ---------------------------------------------------------------------------------
 
@@ -167,7 +169,36 @@ class Topic:
         The job is the caller's until it is settled; should the caller die, it returns to the topic.
         """
         self._owner.check_process()
-        return Job(self._puller.pull(timeout), self.aside)
+        deadline = monotonic() + (A_YEAR if timeout is None else timeout)
+        delivery = self._puller.pull(timeout)
+        while self._waits_on(delivery, deadline):
+            delivery = self._puller.pull(round(max(0.0, deadline - monotonic()), 3))
+        return Job(delivery, self.aside)
+
+    def _waits_on(self, delivery: Delivery, deadline: float) -> bool:
+        """Let a delivery wait on that came before its time; False when that has come."""
+        wait = early(delivery.raw_properties, time())
+        if wait is None:
+            return False
+        try:
+            self._put_aside(delivery, wait, deadline)
+        except BaseException:
+            delivery.settlement.nack(delivery.tag)  # nobody else knows of it
+            raise
+        return True
+
+    def _put_aside(self, delivery: Delivery, wait: Wait, deadline: float) -> None:
+        """Hold the delivery until the broker takes it: given back, it would come straight again."""
+        while True:
+            try:
+                return self.aside.wait_on(delivery, wait, deadline)
+            except PutError as error:
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise PullTimeout(f"a job of {self.name!r} came before its time and could not be put aside: {error}") from error
+                extra = {"event": "aside_waits", "topic": self.name}
+                LOGGER.warning("A job of %s that came before its time cannot be put aside yet: %s", self.name, error, extra=extra)
+                sleep(min(ASIDE_PAUSE, left))
 
     def __iter__(self) -> Iterator[Job]:
         """The topic's jobs, as they come, until the work queue is closed."""
@@ -196,7 +227,10 @@ class Topic:
         """The same over a certain connection, before `deadline` (monotonic seconds)."""
         owner = self._owner
         topology.ensure_exchange(connection, owner.exchange, owner.durable, deadline)
-        topology.ensure_queue(connection, self._queue, deadline)
+        # A classic queue is the same in all versions, so nobody need ask which one this is.
+        version = connection.server_version if self._queue.queue_type == "quorum" else ()
+        for queue in topic_queues(self._queue, version):
+            topology.ensure_queue(connection, queue, deadline)
         topology.ensure_bound(connection, self.name, owner.exchange, deadline)
 
     def _ask(self, question: Callable[[Connection, float], _T]) -> _T:
@@ -215,24 +249,3 @@ class Topic:
 
     def __repr__(self) -> str:
         return f"<Topic {self.name}>"
-
-
-def _expiration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    if not seconds <= MAX_EXPIRES:  # also refuses nan
-        raise PropertiesError(f"expires is at most {MAX_EXPIRES:.0f} s, got {seconds}")
-    return str(max(0, round(seconds * 1000)))
-
-
-def _encode_body(body: Body) -> tuple[bytes, str | None]:
-    if isinstance(body, bytes):
-        return body, None
-    if isinstance(body, (bytearray, memoryview)):
-        return bytes(body), None
-    try:
-        if isinstance(body, str):
-            return body.encode("utf-8"), "text/plain; charset=utf-8"
-        return json.dumps(body, separators=(",", ":")).encode("utf-8"), "application/json"
-    except (TypeError, ValueError) as error:
-        raise PropertiesError(f"a body is bytes, text or JSON, not {type(body).__name__}: {error}") from error

@@ -36,6 +36,7 @@ FLOORS: Mapping[str, int] = {
     "hopd.delay": 3,
     "hopd.failure": 3,
     "hopd.job": 3,
+    "hopd.message": 3,
     "hopd.pull": 3,
     "hopd.topic": 3,
     "hopd.workqueue": 3,
