@@ -24,6 +24,7 @@ import pika.frame
 from hopd.amqp import frames, transport, wire
 from hopd.amqp.channel import Channel
 from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.fork import stays_with_parent
 from hopd.amqp.settlement import Settlement
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, ConnectionLost
 from hopd.version import __version__
@@ -77,6 +78,7 @@ class Connection:
         self._closing = False
         self._last_sent = monotonic()
         self._heartbeat = options.heartbeat
+        stays_with_parent(self)
 
     # --- the reader ---------------------------------------------------------------------------
 
@@ -330,6 +332,14 @@ class Connection:
         if not polite or not self._ended.wait(max(0.0, deadline - monotonic())):
             self.abort()
             self._ended.wait(ABORT_TIMEOUT)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the connection is not ours. What of its threads is here ends by itself."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.leave_to_parent()
+        for channel in self._channels.values():
+            channel.settlement.leave_to_parent()
 
     def abort(self) -> None:
         """End the stream at once."""

@@ -171,7 +171,7 @@ class Link:
 
     def _keep_open(self) -> None:
         failing_since = monotonic()
-        while not self._closed:
+        while not self._closed and os.getpid() == self._pid:  # under gevent a forked child has this greenlet too
             connection = self._next_connection()
             reason = connection.run(self._opened)
             if self._current is connection:
@@ -220,9 +220,9 @@ class Link:
         self._changed()
 
     def _lost(self, reason: BrokerError) -> bool:
-        """Note the loss; True when the link is closed and that was the end."""
+        """Note the loss; True when the link is closed, or its connection was left to the parent, and that was the end."""
         with self._condition:
-            if self._closed:
+            if self._closed or os.getpid() != self._pid:
                 return True
             self._current = None
             self._life.move("lost")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hopd.amqp import frames
-from hopd.errors import AlreadySettled
+from hopd.errors import AlreadySettled, ForkedProcess
 
 #: Seconds a finished delivery waits for its predecessors, by default: a random 1-50 ms workload then needs almost no single acks.
 ACK_WINDOW = 0.05
@@ -31,6 +31,13 @@ def _drained(items: list[_T]) -> list[_T]:
     taken = items[:]
     del items[: len(taken)]
     return taken
+
+
+class _Parents(set[int]):
+    """The deliveries of the process that we were forked from."""
+
+    def remove(self, tag: int) -> None:
+        raise ForkedProcess(f"delivery {tag} belongs to the process that received it, and this is a child of it")
 
 
 class Settlement:
@@ -117,6 +124,11 @@ class Settlement:
         """The channel is gone; whatever is unsettled is the broker's again."""
         self.closed = True
         self._held.clear()  # else the writer would look after it for ever
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the deliveries are the parent's to settle."""
+        self._unsettled = _Parents()
+        self.close()
 
     def _say(self, tag: int, frame: bytes) -> bool:
         self._frames.append(frame)

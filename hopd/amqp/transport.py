@@ -5,6 +5,7 @@ The socket is the standard library's, so that plain threads and gevent's patched
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -56,6 +57,15 @@ class Transport:
         except OSError:
             # The peer was faster; the reader finds out by itself.
             return
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let our descriptor be of another stream, one that has ended, and the parent's stream be the parent's."""
+        if self._socket.fileno() < 0:
+            return
+        ended, other = socket.socketpair()
+        with ended:
+            other.close()
+            os.dup2(ended.fileno(), self._socket.fileno(), inheritable=False)
 
     def close(self) -> None:
         """Give the file descriptor back. Only when nobody waits in receive or send any more."""
