@@ -16,7 +16,7 @@ import pytest
 
 from hopd import WorkQueue
 from hopd.demo.node_control import NodeControl
-from hopd.topic import Message
+from hopd.message import Message
 from tests.support.ledger import Ledger
 from tests.support.process import Process, Processes
 from tests.support.waiting import wait_until
@@ -92,7 +92,7 @@ def _write_supervisor_config(directory: Path) -> None:
     program["directory"] = str(directory)
     program["stdout_logfile"] = str(directory / "%(program_name)s-%(process_num)02d.log")
     del program["user"]
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "supervisord": {"logfile": directory / "supervisord.log", "pidfile": directory / "supervisord.pid", "minfds": 1024},
         "unix_http_server": {"file": directory / "supervisor.sock"},
         "supervisorctl": {"serverurl": f"unix://{directory}/supervisor.sock"},
