@@ -227,7 +227,7 @@ def list_of_itself() -> dict[str, Any]:
         itself(),
         list_of_itself(),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at 0x")[0],
 )
 def test_what_no_field_can_hold_is_refused(table: dict[Any, Any]) -> None:
     with pytest.raises(TableError):

@@ -96,7 +96,7 @@ def put_properties(publisher: FakePublisher) -> Properties:
         (1.5, b"1.5", "application/json"),
         (None, b"null", "application/json"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at 0x")[0],
 )
 def test_a_body_is_bytes_text_or_json(topic: Topic, publisher: FakePublisher, body: Body, raw: bytes, content_type: str | None) -> None:
     topic.put(body)
