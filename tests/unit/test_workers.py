@@ -234,7 +234,9 @@ def test_abandon_does_not_wait_for_a_handler_that_will_not_go(bench: Make) -> No
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), SystemExit(3), KeyboardInterrupt(), gevent.Timeout(), gevent.GreenletExit()], ids=repr
+    "error",
+    [ValueError("a bug"), SystemExit(3), KeyboardInterrupt(), gevent.Timeout(), gevent.GreenletExit()],
+    ids=lambda error: type(error).__name__,
 )
 def test_a_worker_that_dies_in_a_job_is_replaced(bench: Make, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     def job(tag: int) -> None:
