@@ -93,7 +93,8 @@ class Job:
         return self._settled(delivery.settlement.ack(delivery.tag), "done")
 
     def fail(self, requeue: bool = False) -> bool:
-        """The job failed: back to its topic at once, or out of it for good (unless its queue has a dead-letter exchange).
+        """The job failed: back to its topic at once, or out of it for good, to its queue's dead-letter exchange if it has one: that of
+        a quorum topic is where its buried jobs are.
 
         To try again later use `retry`, to keep it for a person use `bury`.
         """
