@@ -38,6 +38,9 @@ from hopd.errors import (
 #: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
 WINDOW = 1000
 
+#: How old a channel is at least when it is replaced because of a refusal: a full queue refuses everything, on any channel. Seconds.
+RENEW_AFTER = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -81,6 +84,9 @@ class _ConfirmChannel:
 
     def __init__(self, connection: Connection, deadline: float) -> None:
         self.connection = connection
+        self._opened_at = monotonic()
+        self._refused = False
+        self._retired = False
         self._channel: Channel = connection.channel(deadline, ack_window=0.0)
         self._pending: dict[int, _Pending] = {}  # in the order of their sequence numbers
         self._sequence = 0
@@ -93,7 +99,23 @@ class _ConfirmChannel:
 
     @property
     def usable(self) -> bool:
-        return self._channel.lost is None and self.connection.is_open
+        return self._channel.lost is None and self.connection.is_open and not self._worn
+
+    @property
+    def _worn(self) -> bool:
+        """Whether a refusal may be the channel's own fault: RabbitMQ 3.10 refuses for ever on a channel that first met a quorum queue
+        in the moment in which the queue's leader died, and takes the same message on the next channel."""
+        return self._refused and monotonic() - self._opened_at > RENEW_AFTER
+
+    def retire(self) -> None:
+        """Take no more messages; leave when those under way are confirmed."""
+        with self.connection.lock:
+            self._retired = True
+            self._leave_when_done()
+
+    def _leave_when_done(self) -> None:
+        if self._retired and not self._pending:
+            self._channel.abandon()
 
     def send(self, message: Outgoing) -> _Pending:
         """Hand the message to the writer; `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing
@@ -101,9 +123,9 @@ class _ConfirmChannel:
         pending = _Pending(message)
         data = _frames(message, self._channel.number, self.connection.frame_max)
         with self.connection.lock:
-            if self._channel.lost is not None:
+            if self._channel.lost is not None or self._retired:
                 # Whatever it was lost for, this message has no part in it.
-                raise ChannelLost(f"the channel was closed: {self._channel.lost}")
+                raise ChannelLost(f"the channel was closed: {self._channel.lost or 'a new one has taken its place'}")
             self._sequence += 1
             self._pending[self._sequence] = pending
             self.connection.send(data)
@@ -114,11 +136,13 @@ class _ConfirmChannel:
             self._on_returned(event)
             return
         error = None if event.accepted else PutRefused()
+        self._refused |= not event.accepted
         tags = list(takewhile(lambda tag: tag <= event.tag, self._pending)) if event.multiple else (event.tag,)
         for tag in tags:
             pending = self._pending.pop(tag, None)
             if pending is not None:
                 pending.settle(error)
+        self._leave_when_done()
 
     def _on_returned(self, event: Returned) -> None:
         """Mark what the broker sent back. Messages alike in exchange, key and id are routed alike, so marking each of them is right."""
@@ -261,7 +285,10 @@ class Publisher:
             with turn(self._opening, deadline):
                 channel = self._channel
                 if channel is None or not channel.usable:
+                    before = channel
                     channel = self._channel = _ConfirmChannel(self._source.connection(deadline), deadline)
+                    if before is not None:
+                        before.retire()
         return channel
 
     def _await(self, pending: _Pending, deadline: float) -> None:
