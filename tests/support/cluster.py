@@ -16,6 +16,7 @@ import socket
 from types import TracebackType
 
 from hopd.demo.node import PrivateNode, free_port
+from tests.support.waiting import wait_until
 
 #: The nodes start in parallel on a machine that is busy with other tests. Seconds.
 START_TIMEOUT = 120.0
@@ -78,6 +79,12 @@ class Cluster:
         for node in self.nodes:
             node.wait_ready(START_TIMEOUT)
         return self
+
+    def wait_replicated(self, queue: str) -> None:
+        """Wait until every node has its copy of a quorum queue online: before that, one more death could take the majority."""
+        name = f'rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)'
+        online = f"{{ok, Q}} = rabbit_amqqueue:lookup({name}), [{{online, Nodes}}] = rabbit_amqqueue:info(Q, [online]), length(Nodes)"
+        wait_until(lambda: self.nodes[0].eval(online) == str(len(self.nodes)), START_TIMEOUT, f"{queue} is on every node")
 
 
 def _host(number: int) -> str:
