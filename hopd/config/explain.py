@@ -20,6 +20,7 @@ from hopd.config.model import (
     TlsSettings,
     TopicOptions,
     TopicSettings,
+    WatchdogSettings,
 )
 from hopd.config.nodes import Mapping, entry_at, nearest_entry, spell
 from hopd.config.section import Section
@@ -32,6 +33,7 @@ _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("control",): ControlSettings,
     ("shutdown",): ShutdownSettings,
     ("logging",): LoggingSettings,
+    ("watchdog",): WatchdogSettings,
     ("defaults",): TopicOptions,
     ("defaults", "retry"): RetrySettings,
     ("defaults", "breaker"): BreakerSettings,

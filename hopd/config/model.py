@@ -16,6 +16,7 @@ from hopd.config.failure import Block, BreakerSettings, OrNone, RetrySettings
 from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Size, Text, TopicName, Url, Whole
 from hopd.config.section import Section, wrong
 from hopd.names import EXCHANGE
+from hopd.units import format_duration
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
@@ -116,6 +117,21 @@ class LoggingSettings(Section):
     file: Annotated[str, FilePath()] | None = None
 
 
+class WatchdogSettings(Section):
+    """When a handler that does not yield is reported, and when hopd leaves because of one. `exit_after` None: never."""
+
+    report_after: Annotated[float, Seconds(0.1, 3600)] = 2.0
+    exit_after: Annotated[float | None, OrNone(Seconds(1, _DAY))] = 300.0
+
+    @model_validator(mode="after")
+    def _reported_before_the_end(self) -> WatchdogSettings:
+        if self.exit_after is not None and self.exit_after <= self.report_after:
+            key = "exit_after" if "exit_after" in self.model_fields_set else "report_after"
+            after, longer = format_duration(self.report_after), format_duration(self.exit_after)
+            raise wrong(f"hopd would leave (exit_after, {longer}) before it reports why (report_after, {after})", key)
+        return self
+
+
 class TopicOptions(Section):
     """All a topic has but its name and handler, and so what `defaults` may hold."""
 
@@ -160,6 +176,7 @@ class Settings(Section):
     control: ControlSettings = ControlSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     state_directory: Annotated[str, FilePath()] | None = None
     import_path: tuple[Annotated[str, FilePath()], ...] = ()
     defaults: TopicOptions = TopicOptions()

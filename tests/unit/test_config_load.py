@@ -160,6 +160,11 @@ def test_none_takes_a_default_back(tmp_path: Path) -> None:
     assert [getattr(topic, key) for key in keys] == [None] * len(keys)
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("none", None), ("10m", 600.0), ("", 300.0)])
+def test_the_watchdog_may_be_told_never_to_leave(tmp_path: Path, text: str, seconds: float | None) -> None:
+    assert load_text(tmp_path, f"watchdog:\n  exit_after: {text}\n{TOPIC}").settings.watchdog.exit_after == seconds
+
+
 def test_the_state_directory_starts_at_the_file(tmp_path: Path) -> None:
     assert load_text(tmp_path, f"state_directory: state\n{TOPIC}").settings.state_directory == str(tmp_path / "state")
 
@@ -301,7 +306,7 @@ def test_what_is_wrong_with_a_topic_is_said_where_it_stands(tmp_path: Path, line
     [
         ("topic: {}", "1:1: topic: unknown key 'topic'; did you mean 'topics'?"),
         ("concurrency: 5", "1:1: concurrency: unknown key 'concurrency'; it belongs in defaults or topics.NAME"),
-        ("zzz:", "unknown key 'zzz'; known here: broker, control, defaults, import_path, logging, shutdown, state_directory, topics"),
+        ("zzz:", "known here: broker, control, defaults, import_path, logging, shutdown, state_directory, topics, watchdog"),
         ("broker: amqp://u:s3cret@h/", "1:9: broker: expected keys and values, got a single value"),
         ("broker: {exchange: ''}", "broker.exchange: expected text, got an empty one"),
         ("broker: {heartbeat: 0}", "broker.heartbeat: expected a duration from 1s to 1h"),
@@ -315,6 +320,11 @@ def test_what_is_wrong_with_a_topic_is_said_where_it_stands(tmp_path: Path, line
         ("control: {mode: rw}", 'control.mode: expected a file mode like "0660", got rw'),
         ("logging: {level: loud}", "logging.level: expected one of debug, info, warning, error; got loud"),
         ("logging: {file: [a]}", "logging.file: expected text, got a list"),
+        ("watchdog: {report_after: 10ms}", "watchdog.report_after: expected a duration from 100ms to 1h"),
+        ("watchdog: {exit_after: 10ms}", "watchdog.exit_after: expected none or a duration from 1s to 1d"),
+        ("watchdog: {report_after: none}", "watchdog.report_after: expected a duration"),
+        ("watchdog: {report_after: 1m, exit_after: 1m}", "1:42: watchdog.exit_after: hopd would leave (exit_after, 1m) before"),
+        ("watchdog: {report_after: 10m}", "1:26: watchdog.report_after: hopd would leave (exit_after, 5m) before"),
         ("import_path: .", "1:14: import_path: expected a list, like [first, second], got ."),
         ("defaults: {handler: m:f}", "1:12: defaults.handler: unknown key 'handler'; it belongs in topics.NAME"),
         ("defaults: {concurrency: 0}", "1:25: defaults.concurrency: expected a whole number from 1 to 100000, got 0"),

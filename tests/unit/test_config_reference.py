@@ -16,7 +16,16 @@ from hopd.config import schema
 from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.ladder import STEPS
 from hopd.config.load import load
-from hopd.config.model import BrokerSettings, ControlSettings, LoggingSettings, Settings, ShutdownSettings, TlsSettings, TopicOptions
+from hopd.config.model import (
+    BrokerSettings,
+    ControlSettings,
+    LoggingSettings,
+    Settings,
+    ShutdownSettings,
+    TlsSettings,
+    TopicOptions,
+    WatchdogSettings,
+)
 from hopd.config.section import Section
 from hopd.errors import ConfigError
 from hopd.units import format_duration
@@ -31,6 +40,7 @@ SECTIONS: dict[str, type[Section]] = {
     "control": ControlSettings,
     "shutdown": ShutdownSettings,
     "logging": LoggingSettings,
+    "watchdog": WatchdogSettings,
     "defaults": TopicOptions,
 }
 #: Sections that change something just by being there, and so shown as comments.
