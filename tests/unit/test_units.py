@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopd.units import format_duration, format_size, parse_duration, parse_size
+from hopd.config.ladder import STEPS
+from hopd.units import MAX_RETRY_DELAY, format_duration, format_size, parse_duration, parse_retry_delay, parse_size
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,10 @@ def test_what_is_no_size_is_refused(text: str | int) -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0B"), (1023, "1023B"), (16 * 1024**2, "16.0MiB"), (5 * 1024**4, "5120.0GiB")])
 def test_a_size_is_written_in_binary_units(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+def test_a_job_can_be_tried_again_after_the_ladders_longest_step_at_most() -> None:
+    assert MAX_RETRY_DELAY * 1000 == STEPS[-1]
+    assert parse_retry_delay("30d") == MAX_RETRY_DELAY
+    with pytest.raises(ValueError, match="at most 30d, got 31d"):
+        parse_retry_delay("31d")
