@@ -76,7 +76,7 @@ def test_a_size_is_written_in_binary_units(size: int, text: str) -> None:
 
 
 def test_a_job_can_be_tried_again_after_the_ladders_longest_step_at_most() -> None:
-    assert MAX_RETRY_DELAY * 1000 == STEPS[-1]
+    assert STEPS[-1] == MAX_RETRY_DELAY * 1000
     assert parse_retry_delay("30d") == MAX_RETRY_DELAY
     with pytest.raises(ValueError, match="at most 30d, got 31d"):
         parse_retry_delay("31d")
