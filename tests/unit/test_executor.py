@@ -409,7 +409,11 @@ def test_a_handler_that_trips_over_another_job_has_failed(topic: Topic) -> None:
 # --- a broker that does not take it ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", [PutTimeout(), BrokerBlocked(), PutUncertain(), BrokerUnreachable(), gevent.Timeout(1)], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "trouble",
+    [PutTimeout(), BrokerBlocked(), PutUncertain(), BrokerUnreachable(), gevent.Timeout(1)],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_job_that_cannot_be_set_aside_is_held_until_it_can(
     topic: Topic, trouble: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:

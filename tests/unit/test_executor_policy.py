@@ -164,7 +164,9 @@ def test_a_count_of_deliveries_is_not_counted_twice_when_the_job_comes_back(topi
     assert topic.headers[names.ATTEMPTS] == 4
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1)], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1)], ids=lambda error: type(error).__name__
+)
 def test_what_is_no_exception_of_the_ordinary_kind_is_not_tried_again(topic: Topic, error: BaseException) -> None:
     topic.run(raises(error))
 
