@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hopd.version import __version__
 
 if TYPE_CHECKING:
+    from hopd.buried import BuriedJob as BuriedJob
     from hopd.job import Job as Job
     from hopd.message import Message as Message
     from hopd.topic import Topic as Topic
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hopd.workqueue import connect as connect
 
 _HOMES = {
+    "BuriedJob": "hopd.buried",
     "Job": "hopd.job",
     "Message": "hopd.message",
     "Topic": "hopd.topic",
@@ -39,6 +41,7 @@ _ERRORS = (
     "Drop",
     "ForkedProcess",
     "HopError",
+    "NotBuried",
     "JobTimeout",
     "PullTimeout",
     "PutError",
@@ -53,7 +56,7 @@ _ERRORS = (
 )
 _HOMES.update(dict.fromkeys(_ERRORS, "hopd.errors"))
 
-__all__ = ["Job", "Message", "Topic", "WorkQueue", "__version__", "connect"]
+__all__ = ["BuriedJob", "Job", "Message", "Topic", "WorkQueue", "__version__", "connect"]
 
 
 def __getattr__(name: str) -> Any:

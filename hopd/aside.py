@@ -32,9 +32,14 @@ DECLARED_FOR = 300.0
 #: The first RabbitMQ whose quorum queues expire messages, and keep each until it is confirmed where it goes.
 DEAD_LETTERS_CONFIRMED = (3, 10)
 
+#: A delivery limit that nobody reaches: the largest that any version takes.
+ENDLESS = 2**31 - 1
+
 #: Headers that must not travel. RabbitMQ counts deliveries anew in the next queue, would route copies by CC and BCC once more, and
 #: throws a message away that it would dead-letter to a queue in which, by its own record, it has died before. A delay is over.
-_NOT_TRAVELLING = frozenset({names.DELIVERY_COUNT, "CC", "BCC", names.DUE_AT, names.DELAY, names.DELAY_LEFT}) | names.DEAD_LETTERED
+_NOT_TRAVELLING = (
+    frozenset({names.DELIVERY_COUNT, names.ACQUIRED_COUNT, "CC", "BCC", names.DUE_AT, names.DELAY, names.DELAY_LEFT}) | names.DEAD_LETTERED
+)
 
 #: What hopd says about a failure, but for how many there were.
 _WORDS = names.FAILURE - {names.ATTEMPTS}
@@ -129,18 +134,17 @@ class Aside:
         self._declared.clear()
 
     def _spec(self, step: int | None, connection: Connection) -> topology.QueueSpec:
-        version = connection.server_version
-        return buried_queue(self._queue, version) if step is None else retry_queue(self._queue, step, version)
+        return buried_queue(self._queue) if step is None else retry_queue(self._queue, step, connection.server_version)
 
 
-def buried_queue(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> topology.QueueSpec:
-    """Where a topic's buried jobs lie: a queue of the topic's own kind, without a limit to how often it may be looked through.
+def buried_queue(topic: topology.QueueSpec) -> topology.QueueSpec:
+    """Where a topic's buried jobs lie: a queue of the topic's own kind, which may be looked through as often as anybody likes.
 
-    A quorum queue counts each look at a job as a delivery, and since 4.0 throws the job away after 20 unless told -1; before,
-    there is no limit, but -1 would mean none at all.
+    A quorum queue counts each look at a job as a delivery, and from 4.0 on throws it away after 20 unless told otherwise. Without any
+    limit (-1, or nothing before 4.0) it would put what was looked at behind all the others instead of back to its place.
     """
-    unlimited = {names.DELIVERY_LIMIT: -1} if topic.queue_type == "quorum" and server_version >= (4, 0) else {}
-    return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, unlimited)
+    endless = {names.DELIVERY_LIMIT: ENDLESS} if topic.queue_type == "quorum" else {}
+    return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, endless)
 
 
 def topic_queues(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> tuple[topology.QueueSpec, ...]:
@@ -154,7 +158,7 @@ def topic_queues(topic: topology.QueueSpec, server_version: tuple[int, ...]) -> 
     arguments = {names.DEAD_LETTER_EXCHANGE: names.DEFAULT_EXCHANGE, names.DEAD_LETTER_ROUTING_KEY: names.buried(topic.name)}
     if server_version >= DEAD_LETTERS_CONFIRMED and topic.arguments.get(names.OVERFLOW, _REJECT) == _REJECT:
         arguments |= {names.DEAD_LETTER_STRATEGY: "at-least-once", names.OVERFLOW: _REJECT}
-    return buried_queue(topic, server_version), replace(topic, arguments={**arguments, **topic.arguments})
+    return buried_queue(topic), replace(topic, arguments={**arguments, **topic.arguments})
 
 
 def retry_queue(topic: topology.QueueSpec, delay: int, server_version: tuple[int, ...]) -> topology.QueueSpec:

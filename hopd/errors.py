@@ -152,6 +152,18 @@ class PutManyFailed(PutError):
         )
 
 
+class NotBuried(HopError):
+    """Some of the jobs to kick are not among the buried ones.
+
+    `missing` are their ids; `kicked` counts the others, which were kicked.
+    """
+
+    def __init__(self, message: str | None = None, *, kicked: int = 0, missing: tuple[str, ...] = ()) -> None:
+        self.kicked = kicked
+        self.missing = missing
+        super().__init__(message)
+
+
 class PullTimeout(HopError, TimeoutError):
     """No job arrived before the timeout."""
 

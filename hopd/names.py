@@ -26,12 +26,16 @@ RAW_PROPERTIES = "hop-raw-properties"
 DUE_AT = "hop-due-at"
 DELAY = "hop-delay"
 DELAY_LEFT = "hop-delay-left"
+CRASHES = "hop-crashes"
 
 #: What hopd wrote about a job's failures, and a kick takes off again: the job begins anew.
-FAILURE = frozenset({ATTEMPTS, TOPIC, REASON, BURIED_AT, FIRST_FAILED_AT, ERROR_TYPE, ERROR_MESSAGE, ERROR_TRACEBACK, HOST, INSTANCE})
+FAILURE = frozenset(
+    {ATTEMPTS, TOPIC, REASON, BURIED_AT, FIRST_FAILED_AT, ERROR_TYPE, ERROR_MESSAGE, ERROR_TRACEBACK, HOST, INSTANCE, CRASHES}
+)
 
 # Headers RabbitMQ writes.
 DELIVERY_COUNT = "x-delivery-count"
+ACQUIRED_COUNT = "x-acquired-count"
 DEATHS = "x-death"
 
 #: RabbitMQ's record of a dead-lettered message's way.

@@ -16,6 +16,7 @@ from hopd.amqp.publisher import Outgoing, Publisher
 from hopd.amqp.recovery import Link
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside, topic_queues
+from hopd.buried import Buried, BuriedJob
 from hopd.delay import Wait, early
 from hopd.errors import ConnectionLost, PullTimeout, PutError, PutManyFailed, PutUncertain, WorkQueueClosed
 from hopd.job import Job
@@ -57,6 +58,7 @@ class Topic:
         self._queue = queue
         self._owner = owner
         self._publisher = publisher
+        self._buried = Buried(queue, consuming, publisher)
         self._puller = Puller(queue.name, consuming, self.declare_on)
 
     # --- put ----------------------------------------------------------------------------------
@@ -80,8 +82,9 @@ class Topic:
     ) -> str:
         """Put a job and return its message id, once the broker has confirmed it.
 
-        `expires` is in seconds: a job nobody took by then is dropped. `timeout` is in seconds, the work queue's `put_timeout` by
-        default; after it `PutTimeout`, or `BrokerBlocked` when the broker takes nothing. `Unroutable`: the topic's queue is gone.
+        `expires` is in seconds: a job nobody took by then is dropped (a quorum topic buries it). `timeout` is in seconds, the work
+        queue's `put_timeout` by default; after it `PutTimeout`, or `BrokerBlocked` when the broker takes nothing. `Unroutable`: the
+        topic's queue is gone.
         `PutUncertain`: the connection was lost before the confirm; with `retry_uncertain` the job is put once more instead, and may
         then be there twice, under one message id.
 
@@ -208,6 +211,33 @@ class Topic:
             except WorkQueueClosed:
                 return
             yield job
+
+    # --- buried -------------------------------------------------------------------------------
+
+    def buried(self, limit: int = 100, *, timeout: float | None = None) -> list[BuriedJob]:
+        """The oldest buried jobs, `limit` of them at most. They stay where they are.
+
+        `timeout` is in seconds, the work queue's `put_timeout` by default, then `BrokerTimeout`. In a quorum topic the broker counts each
+        look as a delivery (before 4.3), which has no consequence as their queue has no limit that anybody reaches; and it keeps no order
+        of what was looked at, so that each look goes 500 jobs deep to find the oldest ones.
+        """
+        self._owner.check_process()
+        return self._buried.look(limit, self._owner.put_timeout if timeout is None else timeout)
+
+    def kick(self, which: int | str | Iterable[str], *, timeout: float | None = None) -> int:
+        """Put buried jobs back into the topic: the oldest ones, as many as `which` says, or those with these ids. Returns how many.
+
+        A kicked job has its id, headers and body, and begins anew: what was known of its failures is gone. It is confirmed in the topic
+        before it leaves the buried queue, so that a crash in between leaves two of it. The others stay in their order.
+
+        `NotBuried`, once the others are kicked, when ids are not there, or not to be seen because somebody else looks just then.
+        `PutManyFailed` when jobs could not be put; they are buried still. `timeout` is in seconds, for each 500 of them.
+        """
+        self._owner.check_process()
+        seconds = self._owner.put_timeout if timeout is None else timeout
+        if isinstance(which, int):
+            return self._buried.kick(which, seconds)
+        return self._buried.kick_ids([which] if isinstance(which, str) else list(which), seconds)
 
     # --- declare ------------------------------------------------------------------------------
 

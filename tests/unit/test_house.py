@@ -33,6 +33,8 @@ FLOORS: Mapping[str, int] = {
     "hopd.config": 1,
     "hopd.amqp": 2,
     "hopd.aside": 3,
+    "hopd.browse": 3,
+    "hopd.buried": 3,
     "hopd.delay": 3,
     "hopd.failure": 3,
     "hopd.job": 3,
