@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.hub import get_hub
 
 from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
@@ -18,7 +20,7 @@ from hopd.config.model import TopicSettings
 from hopd.config.retry import FailurePolicy
 from hopd.engine.executor import Executor
 from hopd.engine.workers import Workers
-from hopd.errors import BrokerError, BrokerRefused
+from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout
 from hopd.job import Job
 from hopd.lifecycle import CONSUMER, LifeCycle
 from hopd.topic import Topic
@@ -49,6 +51,10 @@ COUNTERS = {
 }
 
 
+class _Interrupted(BrokerError):
+    """The topic leaves and waits for no answer any more."""
+
+
 class Consumer:
     """Consumes one topic. Its duties:
 
@@ -74,6 +80,7 @@ class Consumer:
         self._channel: Channel | None = None
         self._consuming = False
         self._failures = 0
+        self._asking = False
         self._greenlet: gevent.Greenlet[..., Any] | None = None
         if settings.paused:
             self.pause()
@@ -106,6 +113,13 @@ class Consumer:
             self._life.move("drain")
         self._workers.hold()
         self._wake.set()
+        get_hub().loop.run_callback(self._interrupt)
+
+    def _interrupt(self) -> None:
+        """In the hub, where it is certain that its greenlet waits for the broker if it says so."""
+        if self._asking and self._greenlet is not None:
+            self._asking = False
+            self._greenlet.throw(_Interrupted())
 
     def join(self) -> None:
         """Wait until it has left. It does so soon after its deadline."""
@@ -147,7 +161,7 @@ class Consumer:
             except Exception as error:
                 # Whatever is wrong with us, a topic that nobody consumes and nobody says so is the worst that could come of it.
                 LOGGER.exception("Consuming %s failed", self._topic.name, extra={"event": "consumer_failed", "topic": self._topic.name})
-                self._begin_again(BrokerError(f"consuming failed: {error!r}"))
+                self._begin_again(BrokerRefused(f"consuming failed: {error!r}"))
         self._leave()
 
     def _begin_again(self, error: BrokerError) -> None:
@@ -156,22 +170,34 @@ class Consumer:
             self._lost(error)
             self._wait(monotonic() + PAUSES.pause(self._failures))
 
+    @contextmanager
+    def _question(self) -> Iterator[None]:
+        """Where this greenlet waits for the broker, until it answers or the topic leaves."""
+        if self._leave_by is not None:
+            raise _Interrupted
+        self._asking = True
+        try:
+            yield
+        finally:
+            self._asking = False
+
     def _connection(self) -> Connection:
-        """The link's connection, however long it takes; looks up now and then whether it is still wanted."""
-        while self._leave_by is None:
-            self._wake.clear()
+        """The link's connection, however long it takes; looks up now and then to tell why there is none."""
+        while True:
             try:
-                return self._link.connection(monotonic() + 1.0)
+                with self._question():
+                    return self._link.connection(monotonic() + 1.0)
+            except _Interrupted:
+                raise
             except BrokerError as error:
                 self._reason = str(error)
-        raise BrokerError("the topic is leaving")
 
     def _open(self, connection: Connection) -> Channel:
-        self._topic.declare_on(connection, _soon())
-        channel = connection.channel(_soon(), ack_window=self.settings.ack_window)
-        channel.qos(self.settings.prefetch, _soon())
-        self._consuming = False
-        self._channel = channel
+        with self._question():
+            self._topic.declare_on(connection, _soon())
+            self._consuming = False
+            self._channel = channel = connection.channel(_soon(), ack_window=self.settings.ack_window)
+            channel.qos(self.settings.prefetch, _soon())
         channel.on_lost(lambda _error: self._wake.set())
         return channel
 
@@ -183,33 +209,36 @@ class Consumer:
                 raise channel.lost
             if self._life.state == "paused":
                 self._stop_taking(channel)
-            elif not self._consuming:
+            else:
                 self._take(channel)
+            # Only now: a topic that is refused at the last step must be asked for as seldom as one refused at the first.
+            self._failures = 0
+            self._reason = None
             self._wake.wait()
 
     def _take(self, channel: Channel) -> None:
-        self._consuming = True
-        channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
-        self._failures = 0
+        """Consume. It may do so already: when it was paused and resumed before it was cancelled."""
+        if not self._consuming:
+            self._consuming = True
+            with self._question():
+                channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
         if self._life.can("consume"):
             self._life.move("consume")
-            self._reason = None
             LOGGER.info("Consuming %s", self._topic.name, extra={"event": "topic_consuming", "topic": self._topic.name})
 
     def _stop_taking(self, channel: Channel) -> None:
         """Cancel the consumer and give back what waits. Jobs may wait also when it was resumed and paused before it was cancelled."""
         if self._consuming:
-            channel.cancel(CONSUMER_TAG, _soon())
+            with self._question():
+                channel.cancel(CONSUMER_TAG, _soon())
             self._consuming = False
             LOGGER.info("Paused %s", self._topic.name, extra={"event": "topic_paused", "topic": self._topic.name})
         self._give_back()
 
     def _give_back(self) -> None:
-        waiting = self._workers.empty()
-        for delivery in waiting:
-            if delivery.settlement.nack(delivery.tag):
-                continue  # not counted as requeued: nobody worked on it
-            self._topic.aside.counts["lost"] += 1
+        """Counted nowhere: nobody has worked on these jobs, and where their channel is gone the broker has them already."""
+        for delivery in self._workers.empty():
+            delivery.settlement.nack(delivery.tag)
 
     def _lost(self, error: BrokerError) -> None:
         # What waited on the old channel is the broker's again; jobs that run learn it when they settle.
@@ -236,32 +265,35 @@ class Consumer:
     def _leave(self) -> None:
         """Stop taking first, so that what goes back is not delivered here again; settle last, so that no finished job is repeated."""
         channel = self._channel
-        if channel is not None:
-            self._cancel_quietly(channel)
+        answers = channel is not None and self._cancel_quietly(channel)
         self._wait_for_running()
         returned = self._workers.abandon()
         if channel is not None:
-            self._close_quietly(channel)
+            self._close_quietly(channel, answers)
         self._life.move("stopped")
         extra = {"event": "topic_stopped", "topic": self._topic.name, "returned": returned}
         LOGGER.info("Stopped %s; %d running jobs were returned", self._topic.name, returned, extra=extra)
 
-    def _cancel_quietly(self, channel: Channel) -> None:
+    def _cancel_quietly(self, channel: Channel) -> bool:
+        """False when the broker does not answer: then it need not be waited for once more."""
+        answers = True
         try:
             if self._consuming:
                 channel.cancel(CONSUMER_TAG, self._last_word())
         except BrokerError as error:
+            answers = not isinstance(error, BrokerTimeout)
             LOGGER.info("Leaving %s without a cancel: %s", self._topic.name, error, extra={"event": "cancel_failed"})
         self._give_back()
+        return answers
 
     def _wait_for_running(self) -> None:
         """Polls: counting down to zero would cost every job a look at who is waiting, and this happens once."""
         while self._workers.running and self._leave_by is not None and monotonic() < self._leave_by:
             gevent.sleep(0.01)
 
-    def _close_quietly(self, channel: Channel) -> None:
+    def _close_quietly(self, channel: Channel, answers: bool) -> None:
         try:
-            channel.close(self._last_word())
+            channel.close(self._last_word() if answers else monotonic())
         except BrokerError as error:
             # The broker takes back what was unsettled when the connection ends.
             LOGGER.warning("The channel of %s was not closed in order: %s", self._topic.name, error, extra={"event": "close_failed"})
