@@ -34,6 +34,8 @@ Handler = Callable[[Job], object]
 class Broker:
     """The publishing side of a broker: keeps what is published, after failing as often as it was told to."""
 
+    server_version = (3, 10, 8)
+
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
         self.troubles: list[BaseException] = []
