@@ -1,7 +1,7 @@
 """Pulling jobs one at a time, from any number of threads, over consumers with a prefetch of 1.
 
-Each consumer may hold one unsettled job. Whoever wants one more gets one more consumer on the topic's channel; when
-jobs arrive that nobody waits for, all but one go back and their consumers are stopped, so that a caller that has gone
+Each consumer may hold one unsettled job, so there is one on the topic's channel for each job that is out, and some for those
+who wait; when jobs arrive that nobody waits for, all but one go back and their consumers are stopped, so that a caller that has gone
 quiet hides at most one job from the others.
 """
 
@@ -20,10 +20,14 @@ from hopd.amqp.settlement import ACK_WINDOW
 from hopd.amqp.topology import NOT_FOUND
 from hopd.amqp.turn import turn
 from hopd.amqp.wire import Delivery
-from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, BrokerUnreachable, PullTimeout, WorkQueueClosed
+from hopd.errors import BrokerError, BrokerRefused, BrokerUnreachable, PullTimeout, WorkQueueClosed
 
 #: For a pull without a timeout; threads cannot wait for ever in one go. Seconds.
 A_YEAR = 365 * 86400.0
+
+#: How many consumers wait for jobs at once, at most. RabbitMQ looks through all of a queue's consumers for each job it delivers: one
+#: for each of thousands of pulls makes it slower by orders of magnitude.
+AHEAD = 16
 
 #: What declaring and consuming may take at least, with a broker that is there. Seconds.
 SETUP_TIMEOUT = 5.0
@@ -53,8 +57,10 @@ class Puller:
             self._waiting += 1
         try:
             while True:
-                delivery = self._next(self._ready_channel(deadline), deadline)
+                channel = self._ready_channel(deadline)
+                delivery = self._next(channel, deadline)
                 if delivery is not None:
+                    self._provide(channel)  # ours is busy from now on
                     return delivery
                 if monotonic() >= deadline:
                     raise PullTimeout(f"no job of {self._topic!r} arrived within {timeout} s")
@@ -123,7 +129,7 @@ class Puller:
             channel = connection.channel(deadline, ack_window=ACK_WINDOW)
             try:
                 self._consume(channel, deadline)
-            except BrokerTimeout:
+            except BaseException:  # also what ends a greenlet: a consumer nobody knows would keep its job for ever
                 channel.abandon()
                 raise
             # Last, so that nobody adds a consumer before there is somebody to take its deliveries.
@@ -140,9 +146,9 @@ class Puller:
         channel.consume(self._topic, tag, self._on_delivery, deadline)
 
     def _provide(self, channel: Channel) -> None:
-        """One consumer for each job that is out and each pull that waits."""
+        """One consumer for each job that is out, and some for the pulls that wait."""
         with self._condition:
-            wanted = channel.settlement.unsettled - len(self._arrived) + self._waiting
+            wanted = channel.settlement.unsettled - len(self._arrived) + min(self._waiting, AHEAD)
         connection = self._connection
         if len(self._tags) >= wanted or connection is None:
             return

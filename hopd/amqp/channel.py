@@ -13,6 +13,8 @@ from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 import pika.exceptions
+import pika.frame
+from pika import spec
 from pika.channel import Channel as PikaChannel
 from pika.connection import Connection as PikaConnection
 
@@ -41,6 +43,9 @@ class Home(Protocol):
 
     def forget(self, channel: Channel) -> None:
         """The channel is closed."""
+
+    def send(self, frames: bytes) -> None:
+        """Queue frames. Under the lock."""
 
 
 class Channel:
@@ -78,10 +83,8 @@ class Channel:
 
     def consume_soon(self, queue: str, tag: str) -> None:
         """Start one more consumer without waiting; deliveries go where the first one's go. Under the connection's lock."""
-        try:
-            self._pika.basic_consume(queue=queue, on_message_callback=_unused, consumer_tag=tag)
-        except pika.exceptions.AMQPError as error:
-            raise self._unusable(error) from error
+        # Not through pika, which sends the next one only when this one is answered.
+        self._send(spec.Basic.Consume(queue=queue, consumer_tag=tag, nowait=True))
 
     def cancel(self, tag: str, deadline: float) -> None:
         """Stop a consumer. When this returns no further delivery of it comes; those that came stay unsettled."""
@@ -89,8 +92,11 @@ class Channel:
 
     def cancel_soon(self, tag: str) -> None:
         """Stop a consumer without waiting. Under the connection's lock."""
-        if self._pika.is_open:  # else it has ended, with all its consumers
-            self._pika.basic_cancel(consumer_tag=tag, callback=_drop)
+        self._send(spec.Basic.Cancel(consumer_tag=tag, nowait=True))
+
+    def _send(self, method: Any) -> None:
+        if self.lost is None and self._pika.is_open:  # else its consumers have ended with it, or will
+            self._connection.send(pika.frame.Method(self.number, method).marshal())
 
     def select_confirms(self, on_event: OnEvent, deadline: float) -> None:
         """Let the broker confirm what is published here; confirms and returns go to `on_event`."""

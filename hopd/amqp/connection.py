@@ -301,7 +301,7 @@ class Connection:
             self._channels[channel.number] = channel
         try:
             channel.wait_open(deadline)
-        except BrokerTimeout:
+        except BaseException:  # also what ends a greenlet
             channel.abandon()
             raise
         return channel
@@ -316,7 +316,7 @@ class Connection:
         self._take_settlements(monotonic())
 
     def send(self, frames: bytes) -> None:
-        """Queue frames that were encoded by `wire`. Under the lock, where their order matters."""
+        """Queue frames that are encoded already. Under the lock, where their order matters."""
         self._emit(frames)
 
     def ping(self) -> None:

@@ -92,7 +92,7 @@ class _ConfirmChannel:
         self._sequence = 0
         try:
             self._channel.select_confirms(self._on_event, deadline)
-        except BrokerTimeout:
+        except BaseException:  # also what ends a greenlet
             self._channel.abandon()
             raise
         self._channel.on_lost(self._on_lost)

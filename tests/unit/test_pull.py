@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hopd import pull as pull_module
 from hopd.amqp.settlement import Settlement
 from hopd.amqp.wire import Delivery
 from hopd.errors import (
@@ -176,6 +177,25 @@ def test_every_pull_that_waits_has_a_consumer(pool: ThreadPoolExecutor, bench: B
         bench.channel.deliver(b"one", tag)
 
     assert bodies(pulls) == [b"one"] * 3
+
+
+def test_of_many_who_wait_only_some_have_consumers_and_all_are_served(
+    pool: ThreadPoolExecutor, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given more who wait than have consumers
+    monkeypatch.setattr(pull_module, "AHEAD", 2)
+    pulls = [pool.submit(bench.puller.pull, 10.0) for _ in range(6)]
+    wait_until(lambda: bench.puller._waiting == 6)
+    wait_until(lambda: len(bench.channel.tags) == 2)
+
+    # When jobs arrive for the consumers there are
+    delivered: list[Delivery] = []
+    while len(delivered) < 6:
+        wait_until(lambda: len(bench.channel.tags) > len(delivered))
+        delivered.append(bench.channel.deliver(str(len(delivered)).encode(), bench.channel.tags[len(delivered)]))
+
+    # Then there are more for those who still wait, until all have got one
+    assert bodies(pulls) == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
 def test_a_pull_beyond_an_unsettled_job_gets_a_consumer_of_its_own(pool: ThreadPoolExecutor, bench: Bench) -> None:
