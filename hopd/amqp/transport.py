@@ -12,8 +12,8 @@ import ssl
 import threading
 from time import monotonic
 
-from hopd.amqp.endpoint import Endpoint
-from hopd.errors import BrokerTimeout, BrokerUnreachable, ConnectionLost
+from hopd.amqp.endpoint import Endpoint, Tls
+from hopd.errors import BrokerRefused, BrokerTimeout, BrokerUnreachable, ConnectionLost
 
 #: One receive: large enough that a burst of small deliveries costs few system calls (pika's 4 KiB cost a third of the speed).
 RECEIVE_BYTES = 65_536
@@ -131,24 +131,42 @@ class TlsTransport(Transport):
 
 
 def connect(endpoint: Endpoint, timeout: float) -> Transport:
-    """Connect within `timeout` seconds, trying every address the name has; `BrokerUnreachable` gives the reason."""
+    """Connect within `timeout` seconds, trying every address the name has.
+
+    `BrokerUnreachable` gives the reason; `BrokerRefused` when it is one that will not pass by itself: files or certificates.
+    """
     deadline = monotonic() + timeout
+    where = f"{endpoint.host}:{endpoint.port}"
     try:
         sock = _connect_tcp(endpoint, deadline)
     except (OSError, UnicodeError) as error:  # a name that cannot be a host's does not even get to be looked up
-        raise BrokerUnreachable(f"{endpoint.host}:{endpoint.port}: {_reason(error)}") from error
+        raise BrokerUnreachable(f"{where}: {_reason(error)}") from error
     try:
         # A job is small and somebody waits for it: never collect bytes for a fuller packet.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if endpoint.tls is None:
             sock.settimeout(timeout)
             return Transport(sock)
+        context = _context(endpoint.tls)
         sock.settimeout(max(0.001, deadline - monotonic()))
-        secure = endpoint.tls.context().wrap_socket(sock, server_hostname=endpoint.tls.server_name or endpoint.host)
-        return TlsTransport(secure)
+        return TlsTransport(context.wrap_socket(sock, server_hostname=endpoint.tls.server_name or endpoint.host))
+    except BrokerRefused:
+        sock.close()
+        raise
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise BrokerRefused(f"{where}: the broker's certificate is not trusted: {error.verify_message}") from error
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a server name that cannot be one a ValueError
         sock.close()
-        raise BrokerUnreachable(f"{endpoint.host}:{endpoint.port}: {_reason(error)}") from error
+        raise BrokerUnreachable(f"{where}: {_reason(error)}") from error
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    try:
+        return tls.context()
+    except (OSError, ValueError) as error:
+        files = ", ".join(file for file in (tls.ca_file, tls.cert_file, tls.key_file) if file)
+        raise BrokerRefused(f"the TLS files cannot be used ({files}): {_reason(error)}") from error
 
 
 def _connect_tcp(endpoint: Endpoint, deadline: float) -> socket.socket:
@@ -169,6 +187,4 @@ def _connect_tcp(endpoint: Endpoint, deadline: float) -> socket.socket:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is not trusted: {error.verify_message}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
