@@ -108,7 +108,7 @@ def _run(path: str, instance: str | None) -> int:
         socket = paths.socket_for(loaded.settings.control.socket or paths.default_socket(os.environ), instance)
         paths.make_default_directory(socket, os.environ)
         writer = _start_logs(loaded)
-        daemon = Daemon(loaded, instance)
+        daemon = Daemon(loaded, instance, _state(loaded, socket))
     except ConfigError as error:
         return _refuse(error)
     except ValueError as error:
@@ -123,6 +123,12 @@ def _run(path: str, instance: str | None) -> int:
         return _no_socket(error)
     finally:
         writer.stop(LOG_TIMEOUT)
+
+
+def _state(loaded: Loaded, socket: str) -> str:
+    """How the state files' paths begin: they are named after the control socket, of which each instance has its own."""
+    directory = loaded.settings.state_directory or os.path.dirname(socket)
+    return os.path.join(directory, os.path.splitext(os.path.basename(socket))[0])
 
 
 def _start_logs(loaded: Loaded) -> Any:

@@ -19,6 +19,7 @@ from hopd.amqp.wire import Delivery
 from hopd.config.model import TopicSettings
 from hopd.config.retry import FailurePolicy
 from hopd.engine.executor import Executor
+from hopd.engine.suspects import Hunt, Suspects
 from hopd.engine.workers import Workers
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout
 from hopd.job import Job
@@ -67,13 +68,23 @@ class Consumer:
     wanted and wake it.
     """
 
-    def __init__(self, settings: TopicSettings, topic: Topic, handler: Callable[[Job], object], policy: FailurePolicy, link: Link) -> None:
+    def __init__(
+        self,
+        settings: TopicSettings,
+        topic: Topic,
+        handler: Callable[[Job], object],
+        policy: FailurePolicy,
+        link: Link,
+        suspects: Suspects | None = None,
+    ) -> None:
         self.settings = settings
         self._topic = topic
         self._link = link
         self._life = LifeCycle(f"the topic {settings.name}", CONSUMER, "idle")
-        executor = Executor(handler, policy, topic.aside)
-        self._workers = Workers(settings.concurrency, executor.run)
+        self._executor = Executor(handler, policy, topic.aside)
+        self._workers = Workers(settings.concurrency, self._executor.run)
+        self._suspects = suspects
+        self._hunt: Hunt | None = None
         self._reason: str | None = None
         self._wake = Event()
         self._leave_by: float | None = None
@@ -87,6 +98,8 @@ class Consumer:
 
     def start(self) -> None:
         """Begin to consume."""
+        if self._suspects is not None:
+            self._begin_hunt(self._suspects)
         self._greenlet = gevent.spawn(self._run)
 
     # --- what the operator wants --------------------------------------------------------------
@@ -134,7 +147,11 @@ class Consumer:
     @property
     def settled(self) -> bool:
         """Whether a pause has taken effect: nothing is consumed and nothing waits, or there is no channel to ask."""
-        return self._channel is None or not (self._consuming or self._workers.inbox)
+        return self._channel is None or not (self._consuming or self._waiting)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._workers.inbox) + (self._hunt.waiting if self._hunt else 0)
 
     def status(self) -> dict[str, Any]:
         """The topic's part of the status contract."""
@@ -146,7 +163,8 @@ class Consumer:
             "concurrency": self.settings.concurrency,
             "prefetch": self.settings.prefetch,
             "running": self._workers.running,
-            "waiting": len(self._workers.inbox),
+            "waiting": self._waiting,
+            "suspects": self._hunt.waiting if self._hunt else 0,
             **{name: counts[outcome] for name, outcome in COUNTERS.items()},
         }
 
@@ -222,6 +240,7 @@ class Consumer:
             self._consuming = True
             with self._question():
                 channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
+            self._tell_hunt()
         if self._life.can("consume"):
             self._life.move("consume")
             LOGGER.info("Consuming %s", self._topic.name, extra={"event": "topic_consuming", "topic": self._topic.name})
@@ -232,21 +251,28 @@ class Consumer:
             with self._question():
                 channel.cancel(CONSUMER_TAG, _soon())
             self._consuming = False
+            self._tell_hunt()
             LOGGER.info("Paused %s", self._topic.name, extra={"event": "topic_paused", "topic": self._topic.name})
         self._give_back()
 
     def _give_back(self) -> None:
         """Counted nowhere: nobody has worked on these jobs, and where their channel is gone the broker has them already."""
-        for delivery in self._workers.empty():
+        for delivery in self._take_out():
             delivery.settlement.nack(delivery.tag)
+
+    def _take_out(self) -> list[Delivery]:
+        """What waits, and is to wait here no more."""
+        suspects = self._hunt.empty() if self._hunt else []
+        return suspects + self._workers.empty()
 
     def _lost(self, error: BrokerError) -> None:
         # What waited on the old channel is the broker's again; jobs that run learn it when they settle.
-        self._workers.empty()
+        self._take_out()
         if self._channel is not None:
             self._channel.abandon()  # it may be open still, with a broker that does not answer
         self._channel = None
         self._consuming = False
+        self._tell_hunt()
         event = "refused" if isinstance(error, BrokerRefused) else "lost"
         self._reason = str(error)
         if self._life.can(event):
@@ -259,6 +285,20 @@ class Consumer:
         while self._leave_by is None and monotonic() < deadline:
             self._wake.clear()
             self._wake.wait(max(0.0, deadline - monotonic()))
+
+    # --- jobs that may have killed the process before this one ----------------------------------
+
+    def _begin_hunt(self, suspects: Suspects) -> None:
+        hunt = suspects.hunt(self._topic.name, self._workers, self._executor, self.settings.max_crashes, self._end_hunt)
+        if hunt is not None:
+            self._hunt, self._workers.run = hunt, hunt.run
+
+    def _tell_hunt(self) -> None:
+        if self._hunt is not None:
+            self._hunt.consuming(self._consuming)
+
+    def _end_hunt(self) -> None:
+        self._hunt, self._workers.run = None, self._executor.run
 
     # --- leaving ------------------------------------------------------------------------------
 
@@ -305,8 +345,16 @@ class Consumer:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if delivery.redelivered:
-            self._topic.aside.counts["redelivered"] += 1
-        self._workers.add(delivery)
+            self._on_redelivery(delivery)
+        else:
+            self._workers.add(delivery)
+
+    def _on_redelivery(self, delivery: Delivery) -> None:
+        self._topic.aside.counts["redelivered"] += 1
+        if self._hunt is None:
+            self._workers.add(delivery)
+        else:
+            self._hunt.add(delivery)
 
 
 def _soon() -> float:

@@ -21,6 +21,7 @@ from hopd.config.load import Loaded
 from hopd.config.model import Settings, TlsSettings
 from hopd.engine.consumer import Consumer
 from hopd.engine.named import failure_policy, load_named
+from hopd.engine.suspects import Suspects
 from hopd.errors import ControlError
 from hopd.job import Job
 from hopd.lifecycle import DAEMON, LifeCycle
@@ -55,9 +56,12 @@ class _Leaving:
 
 
 class Daemon:
-    """A hopd process. `run` is its life; everything else may be called meanwhile, from any greenlet."""
+    """A hopd process. `run` is its life; everything else may be called meanwhile, from any greenlet.
 
-    def __init__(self, loaded: Loaded, instance: str | None = None) -> None:
+    `state` is how the paths of the files begin in which it keeps what the next process has to know; None for no such files.
+    """
+
+    def __init__(self, loaded: Loaded, instance: str | None = None, state: str | None = None) -> None:
         self._loaded = loaded
         self._settings: Settings = loaded.settings
         self._instance = instance
@@ -67,6 +71,7 @@ class Daemon:
         self._wake = Event()
         self._leaving: _Leaving | None = None
         self._queue = self._work_queue()
+        self._suspects = Suspects(state)
         self._consumers = self._make_consumers()
 
     # --- its life -----------------------------------------------------------------------------
@@ -75,10 +80,12 @@ class Daemon:
         """Live until asked to leave; returns the exit code. `SocketUnusable` when the control socket cannot be made."""
         control.start()
         self._catch_signals()
+        self._suspects.begin()
         self._start_topics()
         self._wait_for_the_end()
         self._drain()
         self._disconnect()
+        self._suspects.end()  # as long as the socket is ours, so that no other hopd has begun with the same files
         control.stop()
         self._life.move("stopped")
         forced = self._leaving is not None and self._leaving.forced
@@ -234,7 +241,7 @@ class Daemon:
             queue = self._queue.topic(name, durable=topic.durable, queue_type=topic.queue_type, arguments=topic.arguments)
             queue.aside.instance, queue.aside.keep_buried = self._instance, topic.keep_buried
             handler: Callable[[Job], object] = objects["topics", name, "handler"]
-            consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming)
+            consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming, self._suspects)
         return consumers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import random
 from typing import Any
@@ -57,6 +57,13 @@ class Executor:
         finally:
             RUNNING.set(None)
 
+    def bury_unrun(self, delivery: Delivery, reason: str, headers: Mapping[str, Any]) -> None:
+        """Bury the job instead of running it, with `headers` added."""
+        job = Job(delivery, self._aside)
+        extra = {"event": "buried_unrun", "topic": job.topic, "job": job.log_id, "reason": reason}
+        LOGGER.error("A job of %s is buried: %s", job.topic, reason, extra=extra)
+        self._insist(job, lambda: job.bury(reason, headers))
+
     def _done(self, job: Job) -> None:
         try:
             job.done()
@@ -101,6 +108,9 @@ class Executor:
             return 1, replace(self._policy, retry=None)
 
     def _settle_failed(self, job: Job, outcome: Outcome, error: BaseException | None) -> None:
+        self._insist(job, lambda: self._perform(job, outcome, error))
+
+    def _insist(self, job: Job, settle: Callable[[], object]) -> None:
         """Do it, however long it takes: the job stays ours until it is safe, neither lost, nor run again only because the broker
         is away. Should its own channel go meanwhile, the next try finds it lost."""
         pause = 0.0
@@ -108,7 +118,7 @@ class Executor:
             try:
                 if pause:
                     gevent.sleep(pause)
-                self._perform(job, outcome, error)
+                settle()
             except AlreadySettled as late:
                 self._settled_elsewhere(job, late)
                 return

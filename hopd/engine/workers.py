@@ -27,13 +27,16 @@ ABANDON_TIMEOUT = 1.0
 
 
 class Workers:
-    """Up to `concurrency` greenlets that call `run` for each delivery. They come into being when they are first needed."""
+    """Up to `concurrency` greenlets that call `run` for each delivery. They come into being when they are first needed.
+
+    `run` may be exchanged at any time; a job that runs is not touched by that.
+    """
 
     def __init__(self, concurrency: int, run: Callable[[Delivery], None]) -> None:
         self.inbox: deque[Delivery] = deque()
         self.running = 0
+        self.run = run
         self._concurrency = concurrency
-        self._run = run
         self._holding = False
         self._idle: list[gevent.Greenlet[..., None]] = []
         self._greenlets: set[gevent.Greenlet[..., None]] = set()
@@ -44,6 +47,16 @@ class Workers:
         self.inbox.append(delivery)
         if self._idle or len(self._greenlets) < self._concurrency:
             self._wake()
+
+    def add_first(self, delivery: Delivery) -> None:
+        """The same, before all that waits."""
+        self.inbox.appendleft(delivery)
+        self._wake()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker could start a job now."""
+        return not self._holding and self.running < self._concurrency
 
     def hold(self) -> None:
         """Start no further job."""
@@ -104,13 +117,13 @@ class Workers:
                 self._wake()
 
     def _take_jobs(self, me: gevent.Greenlet[..., None]) -> None:
-        inbox, run, idle, hub = self.inbox, self._run, self._idle, get_hub()
+        inbox, idle, hub = self.inbox, self._idle, get_hub()
         while True:
             while inbox and not self._holding:
                 delivery = inbox.popleft()
                 self.running += 1
                 try:
-                    run(delivery)
+                    self.run(delivery)
                 finally:
                     self.running -= 1
                 if monotonic() > self._turn_ends:
