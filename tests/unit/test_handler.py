@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hopd.config.load import Loaded, load
 from hopd.engine.handler import add_import_path, load_handler
 from hopd.engine.handler_check import check
 from hopd.errors import HandlerError
+from tests.support.waiting import wait_until
 
 #: Seconds for an import that comes to an end; never waited for in full.
 ENOUGH = 30.0
@@ -313,8 +315,7 @@ def test_what_a_module_has_started_is_gone_after_the_check(lib: Path) -> None:
     checked(lib, "starts:child")
 
     pid = (lib / "pid").read_text()
-    status = Path(f"/proc/{pid}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"  # gone, or not yet buried
+    wait_until(lambda: not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE)  # or not yet reaped
 
 
 def test_the_working_directory_is_not_searched(lib: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
