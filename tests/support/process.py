@@ -140,7 +140,7 @@ class Processes:
 
     def hopctl(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
         """Start `hopctl ARGUMENTS`, of this checkout."""
-        return self.python("-c", "from hopd.cli.hopctl import main; main()", *arguments, env=env, cwd=cwd)
+        return self.python("-c", "import sys; from hopd.cli.hopctl import main; sys.exit(main())", *arguments, env=env, cwd=cwd)
 
     def end(self) -> None:
         for process in reversed(self._started):
