@@ -181,6 +181,10 @@ class Journal:
     def close(self) -> None:
         """A clean exit: nobody who still runs has killed the process."""
         os.unlink(self._marker)
+        self.release()
+
+    def release(self) -> None:
+        """Give the files back as they are, as death would."""
         os.close(self._file)
         os.close(self._lock)
 
