@@ -16,6 +16,7 @@ from hopd.amqp import topology
 from hopd.amqp.connection import Connection
 from hopd.amqp.properties import PERSISTENT, Properties, PropertiesError, decode, encode
 from hopd.amqp.publisher import Outgoing, Publisher, Source
+from hopd.amqp.turn import turn
 from hopd.amqp.wire import Delivery
 from hopd.config import ladder
 from hopd.delay import Wait
@@ -84,11 +85,15 @@ class Aside:
         properties = travelling(delivery.raw_properties, {names.TOPIC: self.topic, **headers})
         self._publish(ladder.step(after), properties, delivery.body, deadline)
 
-    def wait_on(self, delivery: Delivery, wait: Wait, deadline: float) -> None:
-        """Let a delivery that came before its time wait on. A `PutError` when that is not confirmed; then it is unsettled still."""
+    def wait_on(self, delivery: Delivery, wait: Wait, deadline: float) -> bool:
+        """Let a delivery that came before its time wait on; False when its channel is gone and the broker delivers it again.
+
+        A `PutError` when that is not confirmed; then it is unsettled still.
+        """
         properties = travelling(delivery.raw_properties, wait.headers)
-        if not move(delivery, lambda: self._publish(wait.step, properties, delivery.body, deadline)):
-            self.counts["lost"] += 1
+        moved = move(delivery, lambda: self._publish(wait.step, properties, delivery.body, deadline))
+        self.counts["lost"] += not moved
+        return moved
 
     def _publish(self, step: int | None, properties: Properties, body: bytes, deadline: float) -> None:
         """As `publish`. Where our own words do not fit in beside the job's headers, the count of attempts is all that is kept of them."""
@@ -117,17 +122,17 @@ class Aside:
 
     def declare(self, step: int | None, deadline: float) -> None:
         """Have that queue in the broker. A `PutError` when it cannot be had."""
-        with self._lock:
-            if self._declared.get(step, 0.0) > monotonic():
-                return
-            try:
+        try:
+            with turn(self._lock, deadline):
+                if self._declared.get(step, 0.0) > monotonic():
+                    return
                 connection = self._source.connection(deadline)
                 topology.ensure_queue(connection, self._spec(step, connection), deadline)
-            except BrokerRefused as error:
-                raise PutRefused(f"the queue {self.queue(step)!r} cannot be used: {error}") from error
-            except BrokerError as error:
-                raise PutTimeout(f"the queue {self.queue(step)!r} cannot be declared: {error}") from error
-            self._declared[step] = monotonic() + DECLARED_FOR
+                self._declared[step] = monotonic() + DECLARED_FOR
+        except BrokerRefused as error:
+            raise PutRefused(f"the queue {self.queue(step)!r} cannot be used: {error}") from error
+        except BrokerError as error:
+            raise PutTimeout(f"the queue {self.queue(step)!r} cannot be declared: {error}") from error
 
     def forget(self) -> None:
         """Declare the queues again before they are used next: one of them is gone."""

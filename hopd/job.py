@@ -11,6 +11,7 @@ from hopd import names
 from hopd.amqp.properties import Properties, PropertiesError, decode
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside, move, trimmed
+from hopd.delay import Wait
 from hopd.errors import UndecodableJob
 from hopd.failure import failure_headers
 from hopd.units import parse_retry_delay
@@ -124,6 +125,12 @@ class Job:
         """Return the job unharmed: nobody has worked on it, and it does not count as failed."""
         delivery = self.delivery
         return self._settled(delivery.settlement.nack(delivery.tag), "requeued")
+
+    def wait_on(self, wait: Wait) -> bool:
+        """Let a job that came before its time wait on. Nobody has worked on it, and it does not count as retried."""
+        moved = self._aside.wait_on(self.delivery, wait, monotonic() + ASIDE_TIMEOUT)
+        self.outcome = "delayed" if moved else "lost"
+        return moved
 
     def _move(self, outcome: str, publish: Callable[[float], None]) -> bool:
         deadline = monotonic() + ASIDE_TIMEOUT

@@ -194,7 +194,8 @@ class Topic:
         """Hold the delivery until the broker takes it: given back, it would come straight again."""
         while True:
             try:
-                return self.aside.wait_on(delivery, wait, deadline)
+                self.aside.wait_on(delivery, wait, deadline)
+                return
             except PutError as error:
                 left = deadline - monotonic()
                 if left <= 0:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import random
+from time import time
 from typing import Any
 
 import gevent
 
-from hopd import errors
+from hopd import errors, names
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside
 from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter
+from hopd.delay import MARK, early
 from hopd.errors import AlreadySettled, Decision, HopError, UndecodableJob
 from hopd.failure import error_behind, one_line
 from hopd.job import Job
@@ -36,14 +39,25 @@ class Abandoned(BaseException):
 class Executor:
     """Runs the jobs of one topic, one at a time for each worker that calls it."""
 
-    def __init__(self, handler: Callable[[Job], object], policy: FailurePolicy, aside: Aside) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Job], object],
+        policy: FailurePolicy,
+        aside: Aside,
+        job_type: type[Job] = Job,
+        max_body: int | None = None,
+    ) -> None:
         self._handler = handler
+        self._job_type = job_type
         self._policy = policy
         self._aside = aside
+        self._max_body = sys.maxsize if max_body is None else max_body
 
     def run(self, delivery: Delivery) -> None:
         """Run the job to its settlement. Whatever the handler raises, only `Abandoned` leaves."""
-        job = Job(delivery, self._aside)
+        if (MARK in delivery.raw_properties or len(delivery.body) > self._max_body) and self._is_not_to_run(delivery):
+            return
+        job = self._job_type(delivery, self._aside)
         RUNNING.set(job)
         try:
             self._handler(job)
@@ -56,6 +70,20 @@ class Executor:
                 self._done(job)
         finally:
             RUNNING.set(None)
+
+    def _is_not_to_run(self, delivery: Delivery) -> bool:
+        """Whether the job came before its time, or is too large: then it is on its way elsewhere when this returns."""
+        wait = early(delivery.raw_properties, time())
+        if wait is not None:
+            job = Job(delivery, self._aside)
+            self._insist(job, lambda: job.wait_on(wait))
+            return True
+        size = len(delivery.body)
+        if size <= self._max_body:
+            return False
+        tried = self._attempt(Job(delivery, self._aside))[0] - 1
+        self.bury_unrun(delivery, f"its body has {size} bytes, max_body allows {self._max_body}", {names.ATTEMPTS: tried})
+        return True
 
     def bury_unrun(self, delivery: Delivery, reason: str, headers: Mapping[str, Any]) -> None:
         """Bury the job instead of running it, with `headers` added."""
@@ -125,7 +153,7 @@ class Executor:
             except Abandoned:
                 raise
             except BaseException as trouble:  # noqa: BLE001 - also a timer that the handler left running must not lose the job
-                text = "A failed job of %s cannot be settled yet: %s"
+                text = "A job of %s cannot be settled yet: %s"
                 extra = {"event": "aside_waits", "topic": job.topic, "job": job.log_id}
                 LOGGER.warning(text, job.topic, one_line(trouble), extra=extra)
                 pause = ASIDE_PAUSE
