@@ -234,7 +234,8 @@ def test_a_journal_that_another_process_keeps_is_left_alone(prefix: str) -> None
     # Given another process with the same files
     code = "import sys; from hopd.engine.poison import Journal; j = Journal(sys.argv[1], 0.0); print('ready', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code, prefix], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
         # When we want them too, Then we are told
         with pytest.raises(InUse):
             Journal(prefix, NOW)
