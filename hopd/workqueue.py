@@ -113,8 +113,9 @@ class WorkQueue:
             topics = list(self._topics.values())
         for topic in topics:
             topic.close()
+        # Puts first, as a job that is being buried is settled only when it is safe; but settlements need some of the time, too.
+        self._publisher.wait_idle(deadline - timeout / 4)
         self.consuming.close(deadline)
-        self._publisher.wait_idle(deadline)
         self.publishing.close(deadline)
 
     def __enter__(self) -> WorkQueue:

@@ -16,7 +16,7 @@ from hopd.errors import BrokerTimeout
 @contextmanager
 def turn(lock: threading.Lock, deadline: float) -> Iterator[None]:
     """Hold the lock; `BrokerTimeout` when it is not free before `deadline` (monotonic seconds)."""
-    if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+    if not lock.acquire(timeout=min(threading.TIMEOUT_MAX, max(0.0, deadline - monotonic()))):
         raise BrokerTimeout("others were waiting for the broker too, and it did not answer in time")
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -268,3 +270,24 @@ def test_a_settled_delivery_is_not_moved(settlement: Settlement) -> None:
 
     with pytest.raises(AlreadySettled):
         move(one, lambda: pytest.fail("published"))
+
+
+def test_a_short_deadline_is_kept_while_another_waits_to_declare(aside: Aside, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given one who waits for a broker that is away
+    waits, over = threading.Event(), threading.Event()
+
+    def connection(_deadline: float) -> FakeBroker:
+        waits.set()
+        over.wait(10.0)
+        return broker
+
+    monkeypatch.setattr(broker, "connection", connection)
+    patient = threading.Thread(target=aside.declare, args=(None, LATER))
+    patient.start()
+    waits.wait(10.0)
+
+    # When another cannot wait as long, then it does not have to
+    with pytest.raises(PutTimeout, match="others were waiting"):
+        aside.declare(None, monotonic() + 0.02)
+    over.set()
+    patient.join(10.0)
