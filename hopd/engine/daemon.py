@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from time import monotonic
+from types import TracebackType
 from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
+from gevent.hub import get_hub
 
 from hopd.amqp.endpoint import Tls
 from hopd.amqp.recovery import LinkStatus
@@ -70,6 +72,7 @@ class Daemon:
         self._started_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._wake = Event()
         self._leaving: _Leaving | None = None
+        self._signalled = False
         self._queue = self._work_queue()
         self._suspects = Suspects(state)
         self._consumers = self._make_consumers()
@@ -80,6 +83,7 @@ class Daemon:
         """Live until asked to leave; returns the exit code. `SocketUnusable` when the control socket cannot be made."""
         control.start()
         self._catch_signals()
+        _contain_greenlets()
         self._suspects.begin()
         self._start_topics()
         self._wait_for_the_end()
@@ -100,7 +104,9 @@ class Daemon:
 
     def _on_signal(self, number: int) -> None:
         LOGGER.info("Received %s", signal.Signals(number).name, extra={"event": "signal", "signal": signal.Signals(number).name})
-        self.shutdown(now=self._leaving is not None, grace=None)
+        # After hopctl's shutdown the first signal is a first one: it brings the end closer and forces nothing.
+        again, self._signalled = self._signalled, True
+        self.shutdown(now=again, grace=None)
 
     def _refuse_reload(self) -> None:
         LOGGER.warning("SIGHUP is ignored: this version takes up a changed config only by a restart", extra={"event": "reload_refused"})
@@ -243,6 +249,19 @@ class Daemon:
             handler: Callable[[Job], object] = objects["topics", name, "handler"]
             consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming, self._suspects)
         return consumers
+
+
+def _contain_greenlets() -> None:
+    """Let no greenlet that a handler started end the daemon: gevent would raise its SystemExit in the main greenlet."""
+    hub = get_hub()
+    hub.SYSTEM_ERROR = ()
+    hub.NOT_ERROR = (gevent.GreenletExit,)
+    hub.print_exception = _log_failed_greenlet
+
+
+def _log_failed_greenlet(context: object, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    extra = {"event": "greenlet_failed"}
+    LOGGER.error("A greenlet that nobody waits for failed: %s", context, extra=extra, exc_info=(kind, error, trace))
 
 
 def _tls(settings: TlsSettings | None) -> Tls | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -108,3 +109,18 @@ def settle_twice(job: Job) -> None:
         raise ValueError("and then it broke")
     elif job.body == b"elsewhere":
         gevent.spawn(job.done).join()
+
+
+def cling(job: Job) -> None:
+    """Swallow whatever is raised to end it, for as long as the gate is shut."""
+    while not os.path.exists(os.environ[GATE]):
+        try:
+            time.sleep(0.01)
+        except BaseException:  # noqa: BLE001 - that is the fault
+            ledger.handle(job)
+
+
+def leave_a_thread_behind(job: Job) -> None:
+    """Start a thread that is no daemon and never ends."""
+    threading.Thread(target=threading.Event().wait).start()
+    ledger.handle(job)
