@@ -19,6 +19,7 @@ from hopd.amqp.wire import Delivery
 from hopd.config.model import TopicSettings
 from hopd.config.retry import FailurePolicy
 from hopd.engine.executor import Executor
+from hopd.engine.rest import Rest
 from hopd.engine.suspects import Hunt, Suspects
 from hopd.engine.workers import Workers
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout
@@ -83,6 +84,7 @@ class Consumer:
         self._life = LifeCycle(f"the topic {settings.name}", CONSUMER, "idle")
         self._executor = Executor(handler, policy, topic.aside)
         self._workers = Workers(settings.concurrency, self._executor.run)
+        self._rest = Rest(settings, self._executor, self._on_rest)
         self._suspects = suspects
         self._hunt: Hunt | None = None
         self._reason: str | None = None
@@ -90,6 +92,8 @@ class Consumer:
         self._leave_by: float | None = None
         self._channel: Channel | None = None
         self._consuming = False
+        self._limit = settings.prefetch
+        self._paused = False
         self._failures = 0
         self._asking = False
         self._greenlet: gevent.Greenlet[..., Any] | None = None
@@ -106,18 +110,33 @@ class Consumer:
 
     def pause(self) -> None:
         """Take no more jobs; running ones finish, waiting ones go back. Lasts until `resume`, whatever the connection does."""
+        self._paused = True
+        self._hold()
+
+    def resume(self) -> None:
+        """Take jobs again; also when the topic rests because of its breaker."""
+        self._paused = False
+        self._rest.cancel()
+        self._go_on()
+
+    def _hold(self) -> None:
         if self._life.can("pause"):
             self._life.move("pause")
             self._workers.hold()
             self._reason = None
-            self._wake.set()
+        self._wake.set()
 
-    def resume(self) -> None:
-        """Take jobs again."""
+    def _go_on(self) -> None:
         if self._life.can("resume"):
             self._life.move("resume")
             self._workers.go_on()
-            self._wake.set()
+        self._wake.set()
+
+    def _on_rest(self) -> None:
+        """The breaker has opened, or closed by itself. What the operator wants is not touched by that."""
+        if self._rest.resting:
+            self._hold()
+        self._wake.set()
 
     def stop(self, deadline: float) -> None:
         """Begin to leave; running jobs have until `deadline` (monotonic seconds). Calling it again can only bring the end closer."""
@@ -158,7 +177,7 @@ class Consumer:
         counts = self._topic.aside.counts
         return {
             "state": self._life.state,
-            "reason": self._reason,
+            "reason": self._reason or (None if self._paused else self._rest.reason()),
             "handler": self.settings.handler,
             "concurrency": self.settings.concurrency,
             "prefetch": self.settings.prefetch,
@@ -166,6 +185,7 @@ class Consumer:
             "waiting": self._waiting,
             "suspects": self._hunt.waiting if self._hunt else 0,
             **{name: counts[outcome] for name, outcome in COUNTERS.items()},
+            **self._rest.status(),
         }
 
     # --- its greenlet -------------------------------------------------------------------------
@@ -215,7 +235,6 @@ class Consumer:
             self._topic.declare_on(connection, _soon())
             self._consuming = False
             self._channel = channel = connection.channel(_soon(), ack_window=self.settings.ack_window)
-            channel.qos(self.settings.prefetch, _soon())
         channel.on_lost(lambda _error: self._wake.set())
         return channel
 
@@ -225,6 +244,8 @@ class Consumer:
             self._wake.clear()
             if channel.lost is not None:
                 raise channel.lost
+            if self._rest.resting and not self._paused and self._rest.probe():
+                self._go_on()
             if self._life.state == "paused":
                 self._stop_taking(channel)
             else:
@@ -232,13 +253,20 @@ class Consumer:
             # Only now: a topic that is refused at the last step must be asked for as seldom as one refused at the first.
             self._failures = 0
             self._reason = None
-            self._wake.wait()
+            self._wake.wait(None if self._paused else self._rest.left())
 
     def _take(self, channel: Channel) -> None:
         """Consume. It may do so already: when it was paused and resumed before it was cancelled."""
-        if not self._consuming:
-            self._consuming = True
+        limit = 1 if self._rest.probing else self.settings.prefetch
+        if self._consuming and limit != self._limit:
+            # A consumer keeps the limit that its channel had when it began.
             with self._question():
+                channel.cancel(CONSUMER_TAG, _soon())
+            self._consuming = False
+        if not self._consuming:
+            self._consuming, self._limit = True, limit
+            with self._question():
+                channel.qos(limit, _soon())
                 channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
             self._tell_hunt()
         if self._life.can("consume"):

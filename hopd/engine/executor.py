@@ -47,7 +47,10 @@ class Executor:
         job_type: type[Job] = Job,
         max_body: int | None = None,
     ) -> None:
-        self._handler = handler
+        #: What runs a job; may be exchanged at any time.
+        self.handler = handler
+        #: Called with each job whose handler failed, before it is settled.
+        self.on_failed: Callable[[Job], None] = _nobody_asks
         self._job_type = job_type
         self._policy = policy
         self._aside = aside
@@ -60,7 +63,7 @@ class Executor:
         job = self._job_type(delivery, self._aside)
         RUNNING.set(job)
         try:
-            self._handler(job)
+            self.handler(job)
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit, KeyboardInterrupt, GreenletExit: a handler must not end the daemon
@@ -120,6 +123,7 @@ class Executor:
 
     def _failed(self, job: Job, error: BaseException) -> None:
         self._aside.counts["failed"] += 1
+        self.on_failed(job)
         attempt, policy = self._attempt(job)
         outcome: Outcome = policy.decide(attempt, error, random()) if job.outcome is None else Done()
         # One that is tried again is not yet a case for a person.
@@ -171,6 +175,10 @@ class Executor:
             job.drop()
         else:
             job.done()
+
+
+def _nobody_asks(_job: Job) -> None:
+    """There is no breaker."""
 
 
 def _about(job: Job, event: str, attempt: int, outcome: Outcome) -> dict[str, Any]:

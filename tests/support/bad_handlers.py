@@ -39,3 +39,12 @@ def obey(job: Job) -> None:
     if "do" in wish:
         KILLERS[wish["do"]]()
     record(os.environ[VARIABLE], job.message_id or "")
+
+
+def need(job: Job) -> None:
+    """Fail as long as the file $SERVICE is missing."""
+    record(f"{os.environ[VARIABLE]}.begun", job.message_id or "")
+    time.sleep(job.json().get("after", 0.0))
+    if not os.path.exists(os.environ["SERVICE"]):
+        raise ConnectionRefusedError("the service is down")
+    record(os.environ[VARIABLE], job.message_id or "")
