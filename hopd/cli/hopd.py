@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -16,6 +16,7 @@ from hopd.version import __version__
 
 if TYPE_CHECKING:
     from hopd.config.load import Loaded
+    from hopd.logs import LogWriter
 
 #: Where `hopd run` looks for its config when it is not told.
 CONFIG_PLACES = ("hopd.yaml", "/etc/hopd/hopd.yaml")
@@ -28,6 +29,7 @@ Exit codes:
   0   stopped as it was asked to
   1   crashed, or forced to stop by a second signal
   2   wrong usage
+  70  a job kept everything else from running for watchdog.exit_after
   73  the control socket cannot be created
   78  the config cannot be used
 """
@@ -108,7 +110,7 @@ def _run(path: str, instance: str | None) -> int:
         socket = paths.socket_for(loaded.settings.control.socket or paths.default_socket(os.environ), instance)
         paths.make_default_directory(socket, os.environ)
         writer = _start_logs(loaded)
-        daemon = Daemon(loaded, instance, _state(loaded, socket))
+        daemon = Daemon(loaded, instance, _state(loaded, socket), partial(_leave_at_once, writer, exitcodes.WATCHDOG))
     except ConfigError as error:
         return _refuse(error)
     except ValueError as error:
@@ -118,11 +120,20 @@ def _run(path: str, instance: str | None) -> int:
     control = loaded.settings.control
     server = ControlServer(socket, control.mode, control.group, partial(commands.dispatch, daemon))
     try:
-        return daemon.run(server)
+        code = daemon.run(server)
+        if daemon.busy_threads:
+            _leave_at_once(writer, code)
+        return code
     except SocketUnusable as error:
         return _no_socket(error)
     finally:
         writer.stop(LOG_TIMEOUT)
+
+
+def _leave_at_once(writer: LogWriter, code: int) -> NoReturn:
+    """End the process, once the log is written, although something in it runs that cannot be ended in order."""
+    writer.stop(LOG_TIMEOUT)
+    os._exit(code)
 
 
 def _state(loaded: Loaded, socket: str) -> str:
@@ -131,7 +142,7 @@ def _state(loaded: Loaded, socket: str) -> str:
     return os.path.join(directory, os.path.splitext(os.path.basename(socket))[0])
 
 
-def _start_logs(loaded: Loaded) -> Any:
+def _start_logs(loaded: Loaded) -> LogWriter:
     from hopd import logs
 
     settings = loaded.settings.logging

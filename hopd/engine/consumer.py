@@ -20,6 +20,7 @@ from hopd.config.model import TopicSettings
 from hopd.config.retry import FailurePolicy
 from hopd.engine.executor import Executor
 from hopd.engine.rest import Rest
+from hopd.engine.runner import Runner
 from hopd.engine.suspects import Hunt, Suspects
 from hopd.engine.workers import Workers
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout
@@ -82,7 +83,8 @@ class Consumer:
         self._topic = topic
         self._link = link
         self._life = LifeCycle(f"the topic {settings.name}", CONSUMER, "idle")
-        self._executor = Executor(handler, policy, topic.aside)
+        self._runner = Runner(settings, handler)
+        self._executor = Executor(self._runner.handler, policy, topic.aside, self._runner.job_type, settings.max_body)
         self._workers = Workers(settings.concurrency, self._executor.run)
         self._rest = Rest(settings, self._executor, self._on_rest)
         self._suspects = suspects
@@ -104,6 +106,7 @@ class Consumer:
         """Begin to consume."""
         if self._suspects is not None:
             self._begin_hunt(self._suspects)
+        self._runner.start()
         self._greenlet = gevent.spawn(self._run)
 
     # --- what the operator wants --------------------------------------------------------------
@@ -164,6 +167,11 @@ class Consumer:
         return self._workers.running
 
     @property
+    def busy_threads(self) -> int:
+        """How many of its threads run a handler, also when nobody waits for it any more."""
+        return self._runner.busy_threads
+
+    @property
     def settled(self) -> bool:
         """Whether a pause has taken effect: nothing is consumed and nothing waits, or there is no channel to ask."""
         return self._channel is None or not (self._consuming or self._waiting)
@@ -185,6 +193,7 @@ class Consumer:
             "waiting": self._waiting,
             "suspects": self._hunt.waiting if self._hunt else 0,
             **{name: counts[outcome] for name, outcome in COUNTERS.items()},
+            **self._runner.status(),
             **self._rest.status(),
         }
 
@@ -336,6 +345,7 @@ class Consumer:
         answers = channel is not None and self._cancel_quietly(channel)
         self._wait_for_running()
         returned = self._workers.abandon()
+        self._runner.stop()
         if channel is not None:
             self._close_quietly(channel, answers)
         self._life.move("stopped")

@@ -24,6 +24,7 @@ from hopd.config.model import Settings, TlsSettings
 from hopd.engine.consumer import Consumer
 from hopd.engine.named import failure_policy, load_named
 from hopd.engine.suspects import Suspects
+from hopd.engine.watchdog import Watchdog
 from hopd.errors import ControlError
 from hopd.job import Job
 from hopd.lifecycle import DAEMON, LifeCycle
@@ -61,9 +62,12 @@ class Daemon:
     """A hopd process. `run` is its life; everything else may be called meanwhile, from any greenlet.
 
     `state` is how the paths of the files begin in which it keeps what the next process has to know; None for no such files.
+    `leave` ends the process when the event loop is stuck, and is called in another thread; None for no watchdog.
     """
 
-    def __init__(self, loaded: Loaded, instance: str | None = None, state: str | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, instance: str | None = None, state: str | None = None, leave: Callable[[], object] | None = None
+    ) -> None:
         self._loaded = loaded
         self._settings: Settings = loaded.settings
         self._instance = instance
@@ -75,6 +79,7 @@ class Daemon:
         self._signalled = False
         self._queue = self._work_queue()
         self._suspects = Suspects(state)
+        self._watchdog = None if leave is None else Watchdog(self._settings.watchdog, leave)
         self._consumers = self._make_consumers()
 
     # --- its life -----------------------------------------------------------------------------
@@ -85,12 +90,16 @@ class Daemon:
         self._catch_signals()
         _contain_greenlets()
         self._suspects.begin()
+        if self._watchdog is not None:
+            self._watchdog.start()
         self._start_topics()
         self._wait_for_the_end()
         self._drain()
         self._disconnect()
         self._suspects.end()  # as long as the socket is ours, so that no other hopd has begun with the same files
         control.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._life.move("stopped")
         forced = self._leaving is not None and self._leaving.forced
         LOGGER.info("hopd has stopped%s", ", forced" if forced else "", extra={"event": "stopped"})
@@ -145,6 +154,11 @@ class Daemon:
 
     def _disconnect(self) -> None:
         self._queue.close(CLOSE_TIMEOUT)
+
+    @property
+    def busy_threads(self) -> int:
+        """How many threads run a handler. After the end these would keep the process: nobody can interrupt them."""
+        return sum(consumer.busy_threads for consumer in self._consumers.values())
 
     # --- steering -----------------------------------------------------------------------------
 
@@ -210,8 +224,12 @@ class Daemon:
             "config": self._loaded.path,
             "broker": _link(links["consuming"]),
             "publisher": _link(links["publishing"]),
-            "topics": {name: consumer.status() for name, consumer in self._consumers.items()},
+            "topics": {name: {**consumer.status(), "blocked": self._blocked(name)} for name, consumer in self._consumers.items()},
         }
+
+    def _blocked(self, topic: str) -> int:
+        """How often one of its jobs kept the event loop from running."""
+        return 0 if self._watchdog is None else self._watchdog.blocked.get(topic, 0)
 
     def _refuse_while_leaving(self) -> None:
         if self._leaving is not None:

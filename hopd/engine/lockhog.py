@@ -44,10 +44,12 @@ class LockHog:
                 signal.setitimer(signal.ITIMER_PROF, self._exit_after)
 
     def stop(self) -> None:
-        """Switch the timers off."""
-        if self._reports:
+        """Switch the timers off, for good."""
+        reports, self._reports = self._reports, False
+        exits, self._exits = self._exits, False
+        if reports:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
-        if self._exits:
+        if exits:
             signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 

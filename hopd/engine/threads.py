@@ -20,6 +20,7 @@ from gevent.threadpool import ThreadPool
 
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside
+from hopd.delay import Wait
 from hopd.engine.timeouts import Greenlet, JobKilled
 from hopd.errors import AlreadySettled, JobTimeout
 from hopd.job import Job
@@ -68,6 +69,10 @@ class ThreadJob(Job):
     def give_back(self) -> bool:
         """See `Job.give_back`."""
         return self._at_home(super().give_back)
+
+    def wait_on(self, wait: Wait) -> bool:
+        """See `Job.wait_on`."""
+        return self._at_home(lambda: super(ThreadJob, self).wait_on(wait))
 
     def _at_home(self, settle: Callable[[], bool]) -> bool:
         if _current_thread() == self._hub.thread_ident:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -31,6 +30,12 @@ Greenlet = Any  # gevent.Greenlet[..., Any], whose parameters nobody needs here
 #: How much later than its time a job may be found overdue, as a part of the limit, and within these bounds in seconds:
 #: so that topics with short jobs are not looked at all the time.
 GRAIN, SHORTEST_GRAIN, LONGEST_GRAIN = 0.01, 0.005, 1.0
+
+
+def frame_of(worker: Greenlet) -> FrameType | None:
+    """The innermost call of a worker that waits."""
+    frame: FrameType | None = worker.gr_frame
+    return frame
 
 
 class JobKilled(BaseException):
@@ -54,17 +59,15 @@ class Watch:
     3. kill what still runs `kill_after` seconds later, and again as long as it does not go;
     4. never hit anything but the handler of that very job: neither the settling afterwards, nor the worker's next job.
 
-    `frame_of` finds the innermost call of the handler that a worker runs.
+    `where` finds the innermost call of the handler that a worker runs.
     """
 
-    def __init__(
-        self, topic: str, timeout: float, kill_after: float, frame_of: Callable[[Greenlet], FrameType | None] = attrgetter("gr_frame")
-    ) -> None:
+    def __init__(self, topic: str, timeout: float, kill_after: float, where: Callable[[Greenlet], FrameType | None] = frame_of) -> None:
         self.timed_out = 0
         self._topic = topic
         self._timeout = timeout
         self._kill_after = kill_after
-        self._frame_of = frame_of
+        self._where = where
         self._grain = min(LONGEST_GRAIN, max(SHORTEST_GRAIN, GRAIN * timeout))
         # By worker, each in the order in which they come due.
         self._running: dict[Greenlet, tuple[Job, float]] = {}
@@ -157,7 +160,7 @@ class Watch:
 
     def _log(self, worker: Greenlet, job: Job, error: JobTimeout, event: str, text: str) -> None:
         extra = {"event": event, "topic": self._topic, "job": job.log_id}
-        stack = (JobTimeout, error, traceback_of(self._frame_of(worker)))
+        stack = (JobTimeout, error, traceback_of(self._where(worker)))
         LOGGER.warning(text, self._topic, format_duration(self._timeout), extra=extra, exc_info=stack)
 
     def _text(self, what: str) -> str:

@@ -73,6 +73,7 @@ class Watchdog:
     def stop(self) -> None:
         """Watch no more."""
         self._running = False
+        self._hog.stop()
         self._timer.stop()
         self._timer.close()
 
@@ -92,7 +93,6 @@ class Watchdog:
                 self._look(now, now - due, computed - before)
             except Exception as error:  # whatever it is, a watchdog that is gone helps nobody
                 LOGGER.error("The watchdog stumbled: %r", error, extra={"event": "watchdog_failed"}, exc_info=error)
-        self._hog.stop()
 
     def _look(self, now: float, late: float, computed: float) -> None:
         change = self._absence.look(now, self._seen, late, computed)

@@ -27,6 +27,7 @@ hog = LockHog({report_after}, {exit_after})
 hog.start()
 hog.renew()
 {then}()
+signal.setitimer(signal.ITIMER_PROF, 0.0)  # Python gives up its signal handlers before it ends
 """
 
 
