@@ -1,9 +1,9 @@
 """Looking through a queue from its head on, without taking anything away.
 
-The broker has no way to peek, so messages are taken without being settled, page by page, and at the end what nobody
-settled is put back. A classic queue puts a message back to its place. A quorum queue (with a delivery limit; without one
-they go behind all others) puts those that come back in front of those it has not delivered yet, but among themselves in the
-order in which they come back, so that a look at a few of them changes their order. It also counts each look as a delivery.
+The broker has no way to peek, so messages are taken without being settled, page by page, and at the end the channel is
+closed: then the broker puts all of them back at once (one by one takes it seconds where they are many). A classic queue puts
+a message back to its place. A quorum queue puts those that come back in front of all it has not delivered yet, but
+among themselves in no order, and counts each look as a delivery.
 
 While somebody looks, others see only what is behind: this is for people, not for consumers.
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 
+from hopd.amqp import topology
 from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
 from hopd.amqp.wire import Delivery
@@ -39,7 +39,7 @@ RETURN_TIMEOUT = 1.0
 class Browser:
     """Goes through a queue on a channel of its own. A context manager: leaving it puts back what was not settled.
 
-    `timeout` is for each page, in seconds. `BrokerRefused` (404) when there is no such queue.
+    `timeout` is for each page, in seconds; `left` counts what was seen and not settled. `BrokerRefused` (404): there is no such queue.
     """
 
     def __init__(self, connection: Connection, queue: str, timeout: float) -> None:
@@ -47,8 +47,7 @@ class Browser:
         self._queue = queue
         self._timeout = timeout
         self._pages = 0
-        self._consuming = False
-        self._left: dict[int, None] = {}
+        self.left = 0
         self._arrived: list[Delivery] = []
         self._condition = threading.Condition()
         self._channel: Channel = connection.channel(self._deadline(), ack_window=0.0)
@@ -63,53 +62,47 @@ class Browser:
         self._pages += 1
         tag = f"browse-{self._pages}"
         self._channel.qos(count, deadline)
-        self._consuming = True
         self._channel.consume(self._queue, tag, self._on_delivery, deadline)
         self._wait_for(min(count, ready), deadline)
         self._channel.cancel(tag, deadline)
-        self._consuming = False
         with self._condition:
             page, self._arrived = self._arrived, []
-        self._left.update(dict.fromkeys(delivery.tag for delivery in page))
+        self.left += len(page)
         return page
-
-    @property
-    def left(self) -> int:
-        """How many messages were seen and not settled."""
-        return len(self._left)
 
     def settle(self, delivery: Delivery) -> None:
         """The message is somewhere else now: take it away here. When the channel is lost meanwhile, it is in both places."""
-        del self._left[delivery.tag]
         delivery.settlement.ack(delivery.tag)
+        self.left -= 1
 
     def __enter__(self) -> Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if self._left and not self._consuming:
-                self._put_back()
+            self._put_back()
         except BrokerError as trouble:
             if error is None:
                 raise
-            # What went wrong first says more; the broker puts back by itself what is on a channel that ends.
-            LOGGER.info("What was looked at of %s is not put back yet: %s", self._queue, trouble, extra={"event": "put_back_failed"})
-        finally:
-            self._channel.close(self._deadline())
+            # What went wrong first says more; what was looked at returns with the end of its channel.
+            LOGGER.info("Trouble at the end of a look through %s: %s", self._queue, trouble, extra={"event": "browse_failed"})
 
     def _put_back(self) -> None:
-        """In the order in which they came; waits until they are there, so that whoever looks next finds them.
+        if self._channel.lost is not None:
+            return
+        deadline = self._deadline()
+        try:
+            ready = self._ready(deadline) if self.left else 0
+        finally:
+            self._channel.close(deadline)
+        if self.left:
+            self._wait_for_return(ready + self.left)
 
-        An answer may be older than what was put back, so it takes a second look.
-        """
-        for tag in self._left:
-            self._channel.settlement.nack(tag)
-        with self._connection.lock:
-            self._connection.flush_settlements()
+    def _wait_for_return(self, expected: int) -> None:
+        """Until what was put back is there, so that whoever looks next finds it: a quorum queue only begins when the channel has ended."""
         deadline, pause = monotonic() + RETURN_TIMEOUT, FIRST_PAUSE
-        while self._ready(self._deadline()) < len(self._left) and monotonic() < deadline:
-            self._pause(pause)
+        while topology.ready(self._connection, self._queue, self._deadline()) < expected and monotonic() < deadline:
+            sleep(pause)
             pause = min(2 * pause, LOOK_INTERVAL)
 
     def _wait_for(self, expected: int, deadline: float) -> None:
@@ -121,14 +114,10 @@ class Browser:
             if monotonic() >= deadline:
                 raise BrokerTimeout(f"the messages of {self._queue!r} did not come in time")
             before = len(self._arrived)
-            self._pause(LOOK_INTERVAL, lambda: len(self._arrived) >= expected)
+            with self._condition:
+                self._condition.wait_for(lambda: len(self._arrived) >= expected or self._channel.lost is not None, LOOK_INTERVAL)
             quiet = len(self._arrived) == before and self._ready(deadline) == 0
             noes = noes + 1 if quiet else 0
-
-    def _pause(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
-        """Wait a little, less when there is `enough` or the channel is lost."""
-        with self._condition:
-            self._condition.wait_for(lambda: enough() or self._channel.lost is not None, seconds)
 
     def _ready(self, deadline: float) -> int:
         return self._channel.declare_queue(self._queue, deadline, passive=True)

@@ -103,8 +103,9 @@ class Buried:
         """Look through the queue. While there is none, and it comes with the first buried job, what is done inside ends early."""
         deadline = monotonic() + timeout
         with turn(self._turn, deadline):
+            browser = Browser(self._link.connection(deadline), self._queue, timeout)
             try:
-                with Browser(self._link.connection(deadline), self._queue, timeout) as browser:
+                with browser:
                     yield browser
                     self._deepest = max(self._deepest, browser.left)
             except BrokerRefused as error:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from hopd import BuriedJob, NotBuried, PutManyFailed, Topic, Unroutable, WorkQueue, names
+from hopd import BuriedJob, Message, NotBuried, PutManyFailed, Topic, Unroutable, WorkQueue, names
 from hopd.amqp.properties import Properties
 from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
@@ -80,8 +80,8 @@ def test_a_buried_job_can_be_looked_at_many_times(topic: Topic) -> None:
         assert ids(topic.buried()) == ["a", "b"]
 
 
-def test_more_than_a_page_is_looked_at_at_once(topic: Topic) -> None:
-    put_buried(topic, 1200)
+def test_more_than_a_page_is_looked_at_at_once(topic: Topic, broker: NodeControl) -> None:
+    put_buried(topic, broker, 1200)
 
     assert ids(topic.buried(5000)) == [str(number) for number in range(1200)]
     assert ids(topic.buried(700)) == [str(number) for number in range(700)]
@@ -92,16 +92,17 @@ def jobs_in(broker: NodeControl, queue: str) -> int:
     return depth.ready + depth.unsettled
 
 
-def put_buried(topic: Topic, count: int) -> None:
+def put_buried(topic: Topic, broker: NodeControl, count: int) -> None:
     """Many at once: published where they lie, as hopd does."""
-    topic.put("to have the queue", message_id="first")
-    topic.pull(timeout=20).bury("first")
-    assert topic.kick("first") == 1
+    bury(topic, "to have the queue")
+    assert topic.kick(1) == 1
     topic.pull(timeout=20).done()
-    for number in range(count):
-        buried_at = datetime.now(timezone.utc) + timedelta(milliseconds=number)
-        properties = Properties(message_id=str(number), delivery_mode=2, headers={names.BURIED_AT: buried_at.isoformat()})
-        topic.put_publishing(b"x", properties, exchange="", routing_key=names.buried(topic.name), timeout=20)
+    start = datetime.now(timezone.utc)
+    with work_queue(broker.url, exchange="") as queue:
+        lair = queue.topic(names.buried(topic.name))
+        lair.put_many(
+            Message(b"x", {names.BURIED_AT: (start + timedelta(milliseconds=number)).isoformat()}, str(number)) for number in range(count)
+        )
 
 
 # --- kicking ------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_of_two_jobs_with_one_id_the_older_is_kicked(topic: Topic) -> None:
 
 
 def test_many_are_kicked_and_found_page_by_page(topic: Topic, broker: NodeControl) -> None:
-    put_buried(topic, 1300)
+    put_buried(topic, broker, 1300)
 
     assert topic.kick(["1250", "7", "600"]) == 3
     assert topic.kick(1100) == 1100
