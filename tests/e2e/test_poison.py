@@ -52,7 +52,8 @@ class Supervised:
             self.daemon.restart()
 
     def stop(self) -> int:
-        """Have it leave in order; returns the exit code."""
+        """Have it leave in order; returns the exit code. One that has only just been started would die of the signal instead."""
+        self.daemon.wait_consuming()
         self.daemon.process.terminate()
         return self.daemon.process.wait()
 
