@@ -116,7 +116,7 @@ def test_connections_that_are_closed_again_and_again_leave_nothing_behind(node: 
     before = threading.active_count()
 
     # When they are closed again and again
-    for _ in range(10):
+    for _ in range(5):
         node.close_all_connections()
         topic.put(b"x", retry_uncertain=True)
         topic.pull(20).done()
