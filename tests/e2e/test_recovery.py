@@ -58,10 +58,12 @@ def foreign_channel(broker: NodeControl) -> Iterator[Any]:
 def test_topics_come_back_as_they_were_wanted_when_the_broker_is_killed_stopped_and_frozen(start: Start, own_node: PrivateNode) -> None:
     """One topic that consumes, one that is paused, one that is resumed while the broker is away; three faults in a row."""
     topics = ["runs", "paused", "resumed"]
-    daemon = start(own_node.url, {name: handler("record") for name in topics}, broker={"heartbeat": 2}).wait_consuming()
+    daemon = start(own_node.url, {name: handler("nap") for name in topics}, broker={"heartbeat": 2}).wait_consuming()
     daemon.hopctl("pause", "paused", "resumed")
 
-    # Killed, as by a power cut
+    # Killed in the middle of work, as by a power cut
+    put(own_node.url, daemon.ledger, "runs", 2_000)
+    daemon.wait_count("runs", "running", 1)
     own_node.kill()
     lost = daemon.wait_broker("recovering")
     away = {name: daemon.topic(name)["state"] for name in topics}
@@ -97,7 +99,7 @@ def test_topics_come_back_as_they_were_wanted_when_the_broker_is_killed_stopped_
     # At the end the paused one is resumed, and nothing is missing
     put(own_node.url, daemon.ledger, "paused", 20)
     daemon.hopctl("resume", "paused")
-    daemon.wait_count("paused", "done", 20)
+    wait_empty(own_node, *topics)
     assert daemon.leave() == 0
     assert daemon.ledger.lost() == set()
 
