@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hopd.demo.node import PrivateNode
 from hopd.demo.node_control import NodeControl
@@ -23,6 +24,10 @@ from tests.support.proxy import Proxy
 
 _DIRECTORY = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[support.SharedNode]()
+
+# The time that one example takes says nothing on a machine that also runs brokers.
+settings.register_profile("hopd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hopd")
 
 #: Which fixtures need a RabbitMQ.
 _NEED_BROKER = {"broker", "own_node", "proxy"}
