@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -113,7 +114,7 @@ def test_connections_that_are_closed_again_and_again_leave_nothing_behind(node: 
     # Given a work queue with both its connections
     topic.put(b"x")
     topic.pull(20).done()
-    before = threading.active_count()
+    threads, descriptors = threading.active_count(), open_descriptors()
 
     # When they are closed again and again
     for _ in range(5):
@@ -121,8 +122,13 @@ def test_connections_that_are_closed_again_and_again_leave_nothing_behind(node: 
         topic.put(b"x", retry_uncertain=True)
         topic.pull(20).done()
 
-    # Then there are as many threads as before
-    wait_until(lambda: threading.active_count() <= before)
+    # Then there are as many threads and descriptors as before
+    wait_until(lambda: threading.active_count() <= threads)
+    wait_until(lambda: open_descriptors() <= descriptors)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 # --- a broker that takes nothing ----------------------------------------------------------------
