@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from hopd import names
-from hopd.amqp.connection import Connection, Options
-from hopd.amqp.endpoint import Tls, parse
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Options, Tls, parse
 from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Backoff, Link, LinkStatus
 from hopd.amqp.topology import QueueSpec

@@ -12,9 +12,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import pika
 import pika.connection
@@ -23,11 +22,11 @@ import pika.frame
 
 from hopd.amqp import frames, transport, wire
 from hopd.amqp.channel import Channel
-from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.endpoint import Endpoint, Options
 from hopd.amqp.fork import stays_with_parent
+from hopd.amqp.protocol import Protocol, refusal
 from hopd.amqp.settlement import Settlement
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, ConnectionLost
-from hopd.version import __version__
 
 LOGGER = logging.getLogger(__name__)
 
@@ -36,15 +35,6 @@ HEARTBEAT_GRACE = 2.0
 
 #: How long a closed socket may take to be noticed by the reader. Seconds.
 ABORT_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to connect. Times in seconds; `name` is what the broker's management page shows."""
-
-    name: str = "hopd"
-    heartbeat: float = 60.0
-    connect_timeout: float = 10.0
 
 
 class Connection:
@@ -66,7 +56,7 @@ class Connection:
         self.on_blocked: Callable[[str | None], None] = lambda _reason: None
         self._options = options
         self._transport: transport.Transport | None = None
-        self._protocol: _Protocol | None = None
+        self._protocol: Protocol | None = None
         self._decoder = wire.Decoder()
         self._channels: dict[int, Channel] = {}
         self._outbox: deque[bytes] = deque()
@@ -122,15 +112,15 @@ class Connection:
                 self._decoder.frame_max = protocol.params.frame_max
                 on_open(self)
 
-    def _start_protocol(self) -> _Protocol:
+    def _start_protocol(self) -> Protocol:
         with self.lock:
             if self._closing:
                 raise ConnectionLost("the connection was closed by us")
-            self._protocol = _Protocol(self.endpoint, self._options, self._emit, self._set_blocked)
+            self._protocol = Protocol(self.endpoint, self._options, self._emit, self._set_blocked)
             self._protocol._on_stream_connected()
             return self._protocol
 
-    def _dispatch(self, data: bytes, protocol: _Protocol) -> None:
+    def _dispatch(self, data: bytes, protocol: Protocol) -> None:
         try:
             events = self._decoder.feed(data)
         except wire.FrameError as error:
@@ -151,7 +141,7 @@ class Connection:
         if channel is not None:
             channel.on_publishing_event(event)
 
-    def _hand_to_pika(self, event: wire.MethodFrame, protocol: _Protocol) -> None:
+    def _hand_to_pika(self, event: wire.MethodFrame, protocol: Protocol) -> None:
         try:
             frame = pika.frame.decode_frame(event.data)[1]
             protocol._process_frame(frame)
@@ -159,7 +149,7 @@ class Connection:
             # pika lets KeyError, struct.error and more through for bytes it does not know.
             raise ConnectionLost(f"the protocol broke down: {error!r}") from error
 
-    def _explain_end(self, protocol: _Protocol) -> BrokerError:
+    def _explain_end(self, protocol: Protocol) -> BrokerError:
         if protocol.refusal is not None:
             code, text = protocol.refusal
             return refusal(code, text)
@@ -346,84 +336,3 @@ class Connection:
         self._closing = True
         if self._transport is not None:
             self._transport.shutdown()
-
-
-def refusal(code: int, text: str) -> BrokerError:
-    """The broker's own close, by its code: a reason to wait and try again, or a refusal that somebody has to mend."""
-    if code in (320, 200):  # connection-forced: an operator or a shutdown
-        return ConnectionLost(f"the broker closed the connection: {text}")
-    return BrokerRefused(f"the broker refused: {text} ({code})", code=code)
-
-
-class _Protocol(pika.connection.Connection):  # type: ignore[misc]  # pika ships no types
-    """pika's connection state machine, with our outbox for its stream."""
-
-    def __init__(self, endpoint: Endpoint, options: Options, emit: Callable[[bytes], None], blocked: Callable[[str | None], None]) -> None:
-        self.opened = False
-        self.finished = False
-        self.refusal: tuple[int, str] | None = None
-        self.failure: BaseException | None = None
-        self._emit = emit
-        parameters = pika.ConnectionParameters(
-            host=endpoint.host,
-            port=endpoint.port,
-            virtual_host=endpoint.vhost,
-            credentials=pika.PlainCredentials(endpoint.user, endpoint.password),
-            heartbeat=max(1, round(options.heartbeat)),
-            client_properties={
-                "product": "hopd",
-                "version": __version__,
-                "information": "jobs from RabbitMQ",
-                "connection_name": options.name,
-            },
-        )
-        super().__init__(parameters, on_open_callback=self._on_open, on_open_error_callback=_ignore, on_close_callback=_ignore)
-        self.add_on_connection_blocked_callback(lambda _c, frame: blocked(frame.method.reason or "the broker gives no reason"))
-        self.add_on_connection_unblocked_callback(lambda _c, _frame: blocked(None))
-
-    def _on_open(self, _connection: pika.connection.Connection) -> None:
-        self.opened = True
-
-    def leave(self) -> bool:
-        """Close the channels, then the connection; the broker's last word makes `finished` true. False when there is nobody to tell."""
-        if not self.is_open:
-            return bool(self.is_closing)
-        self.close()
-        return True
-
-    def lose(self) -> None:
-        """The stream is gone: let pika close its channels."""
-        if not self.is_closed:
-            self._on_stream_terminated(pika.exceptions.StreamLostError("the stream ended"))
-
-    # --- what pika asks of an adapter ---------------------------------------------------------
-
-    def _adapter_connect_stream(self) -> None:
-        """Nothing: the stream is connected before pika hears of it."""
-
-    def _adapter_disconnect_stream(self) -> None:
-        error = self._error
-        if isinstance(error, pika.exceptions.ConnectionClosedByBroker):
-            self.refusal = (error.reply_code, error.reply_text)
-        elif not isinstance(error, pika.exceptions.ConnectionClosedByClient):
-            self.failure = error
-        self.finished = True
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        self._emit(data)
-
-    def _create_heartbeat_checker(self) -> None:
-        return None
-
-    def _adapter_call_later(self, delay: float, callback: Callable[[], Any]) -> NoReturn:
-        raise AssertionError(f"no timers here (heartbeats are the reader's and the writer's), yet {callback} is to run in {delay} s")
-
-    def _adapter_remove_timeout(self, timeout_id: object) -> NoReturn:
-        raise AssertionError(f"no timers here, yet {timeout_id} is to be removed")
-
-    def _adapter_add_callback_threadsafe(self, callback: Callable[..., Any]) -> NoReturn:
-        raise AssertionError(f"{callback} is to be called under the connection's lock, from any thread")
-
-
-def _ignore(_connection: object, _error: object) -> None:
-    """The reader explains the end; pika's own callbacks need no second listener."""

@@ -50,6 +50,15 @@ class Endpoint:
         return f"{scheme}://{self.user}:***@{host}:{self.port}{vhost}"
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to connect. Times in seconds; `name` is what the broker's management page shows."""
+
+    name: str = "hopd"
+    heartbeat: float = 60.0
+    connect_timeout: float = 10.0
+
+
 def parse(url: str, tls: Tls | None = None) -> Endpoint:
     """The endpoint an ``amqp://user:password@host:port/vhost`` URL names; `BrokerError` says what is wrong with it.
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from hopd.amqp.connection import Connection, Options
-from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Endpoint, Options
 from hopd.errors import BrokerError, BrokerRefused, BrokerUnreachable, ForkedProcess, WorkQueueClosed
 from hopd.lifecycle import CONNECTION, LifeCycle
 

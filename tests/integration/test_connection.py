@@ -12,8 +12,8 @@ import pytest
 
 from hopd import WorkQueue
 from hopd.amqp import frames, topology
-from hopd.amqp.connection import HEARTBEAT_GRACE, Connection, Options
-from hopd.amqp.endpoint import parse
+from hopd.amqp.connection import HEARTBEAT_GRACE, Connection
+from hopd.amqp.endpoint import Options, parse
 from hopd.amqp.properties import Properties, encode
 from hopd.amqp.publisher import Outgoing, Publisher
 from hopd.amqp.recovery import Backoff, Link

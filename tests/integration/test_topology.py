@@ -8,8 +8,8 @@ from time import monotonic
 import pytest
 
 from hopd.amqp import topology
-from hopd.amqp.connection import Connection, Options
-from hopd.amqp.endpoint import parse
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Options, parse
 from hopd.amqp.recovery import Backoff, Link
 from hopd.amqp.topology import QueueSpec
 from hopd.demo.node_control import NodeControl

@@ -12,8 +12,9 @@ import pika.frame
 import pytest
 from pika import spec
 
-from hopd.amqp.connection import Connection, Options, refusal
-from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Endpoint, Options
+from hopd.amqp.protocol import refusal
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, BrokerUnreachable, ConnectionLost
 from tests.support.waiting import wait_until
 

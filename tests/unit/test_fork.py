@@ -10,8 +10,8 @@ from time import monotonic
 import pytest
 
 from hopd.amqp import fork
-from hopd.amqp.connection import Connection, Options
-from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Endpoint, Options
 from hopd.amqp.settlement import Settlement
 from hopd.amqp.transport import Transport
 from hopd.errors import ConnectionLost, ForkedProcess

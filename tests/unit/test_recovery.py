@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopd.amqp import recovery
-from hopd.amqp.connection import Connection, Options
-from hopd.amqp.endpoint import Endpoint
+from hopd.amqp.connection import Connection
+from hopd.amqp.endpoint import Endpoint, Options
 from hopd.amqp.recovery import Backoff, Link, LinkStatus
 from hopd.errors import BrokerError, BrokerRefused, BrokerUnreachable, ConnectionLost, ForkedProcess, WorkQueueClosed
 from tests.support.waiting import wait_until
