@@ -215,9 +215,9 @@ def test_a_message_that_hopd_did_not_bury_is_shown_and_kicked_all_the_same(topic
     headers = {"x-death": [death], "x-first-death-reason": "delivery_limit"}
     topic.put_publishing(b"x", Properties(message_id="b", headers=headers), exchange="", routing_key=names.buried(topic.name))
 
-    (job,) = [job for job in topic.buried() if job.id == "b"]
-    assert (job.id, job.reason, job.error, job.attempts) == ("b", "set aside by the broker: delivery_limit", None, 0)
-    assert job.buried_at == datetime(2026, 1, 2, tzinfo=timezone.utc)
+    (found,) = [job for job in topic.buried() if job.id == "b"]
+    assert (found.id, found.reason, found.error, found.attempts) == ("b", "set aside by the broker: delivery_limit", None, 0)
+    assert found.buried_at == datetime(2026, 1, 2, tzinfo=timezone.utc)
 
     # Its record of deaths must not go along: the broker would throw it away after its next delay.
     assert topic.kick("b") == 1

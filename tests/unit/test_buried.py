@@ -325,7 +325,8 @@ def test_all_else_goes_along_and_the_job_does_not_expire(monkeypatch: pytest.Mon
 
 
 def test_properties_that_could_not_be_decoded_go_along_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = FakeQueue([delivery(1, **{names.RAW_PROPERTIES: b"\x20\x00\xff", names.REASON: "undecodable"})])
+    headers: dict[str, Any] = {names.RAW_PROPERTIES: b"\x20\x00\xff", names.REASON: "undecodable"}
+    queue = FakeQueue([delivery(1, **headers)])
 
     make(queue, monkeypatch).kick(1, TIMEOUT)
 

@@ -97,7 +97,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "ASIDE_PAUSE", 0.001)
 
 
-def due_in(seconds: float) -> dict[str, int]:
+def due_in(seconds: float) -> dict[str, Any]:
     return {names.DUE_AT: round((time() + seconds) * 1000)}
 
 

@@ -15,7 +15,8 @@ from hopd.amqp.properties import Properties, PropertiesError, decode
 from hopd.amqp.publisher import Outgoing
 from hopd.amqp.topology import QueueSpec
 from hopd.errors import ConnectionLost, PutError
-from hopd.topic import Body, Message, Topic
+from hopd.message import Body, Message
+from hopd.topic import Topic
 
 
 class FakePublisher:
