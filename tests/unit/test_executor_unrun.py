@@ -167,7 +167,7 @@ def test_a_job_that_is_too_large_is_buried_and_not_run(topic: Topic) -> None:
 
 
 @pytest.mark.parametrize(("before", "attempts"), [({}, 0), ({names.ATTEMPTS: 2}, 2)])
-def test_a_job_that_is_too_large_was_not_tried_once_more(topic: Topic, before: dict[str, int], attempts: int) -> None:
+def test_a_job_that_is_too_large_was_not_tried_once_more(topic: Topic, before: dict[str, Any], attempts: int) -> None:
     topic.run(b"x" * (MAX_BODY + 1), **before)
 
     assert topic.put[1].headers[names.ATTEMPTS] == attempts
