@@ -169,8 +169,8 @@ def test_a_job_that_ran_too_long_is_tried_again_as_the_policy_says(bench: Bench,
 # --- a handler that does not yield (fault 15) -------------------------------------------------------
 
 
-@pytest.mark.parametrize(("handler", "line"), [("computes", "hashlib.sha256(job.body)"), ("waits_in_c", "sleep_in_c(0.01)")])
-def test_a_handler_that_does_not_yield_is_reported_while_it_does_not(bench: Bench, topic_name: str, handler: str, line: str) -> None:
+@pytest.mark.parametrize("handler", ["computes", "waits_in_c"])
+def test_a_handler_that_does_not_yield_is_reported_while_it_does_not(bench: Bench, topic_name: str, handler: str) -> None:
     bench.start({topic_name: {"handler": f"jobs:{handler}"}}, watchdog={"report_after": "300ms"})
 
     bench.put(topic_name, "hog")
@@ -208,15 +208,15 @@ def test_a_handler_that_keeps_pythons_lock_is_shown_and_ends_hopd_all_the_same(b
 
 
 def test_a_process_that_was_stopped_has_not_hung(bench: Bench, topic_name: str) -> None:
-    bench.start({topic_name: {"handler": "jobs:hangs"}}, watchdog={"report_after": "500ms", "exit_after": "1s"})
+    bench.start({topic_name: {"handler": "jobs:hangs"}}, watchdog={"report_after": "2s", "exit_after": "2500ms"})
 
     bench.hopd.process.signal(signal.SIGSTOP)
     stopped = monotonic()
-    wait_until(lambda: monotonic() > stopped + 2.5, why="it was stopped for longer than a handler may take")
+    wait_until(lambda: monotonic() > stopped + 4.0, why="it was stopped for longer than a handler may take")
     bench.hopd.process.signal(signal.SIGCONT)
 
     went_on = monotonic()
-    wait_until(lambda: bench.hopd.status()["state"] == "running" and monotonic() > went_on + 2.0, why="it runs for longer than that")
+    wait_until(lambda: bench.hopd.status()["state"] == "running" and monotonic() > went_on + 3.0, why="it runs for longer than that")
     assert bench.logged("event_loop_blocked") == []
 
 
@@ -226,7 +226,7 @@ def test_a_process_that_was_stopped_has_not_hung(bench: Bench, topic_name: str) 
 def test_threads_wait_in_c_while_other_topics_go_on(bench: Bench, topic_name: str) -> None:
     other = f"{topic_name}-other"
     blocking = {"handler": "jobs:waits_in_c", "executor": "thread", "concurrency": 2}
-    bench.start({topic_name: blocking, other: {"handler": "jobs:hangs"}}, watchdog={"report_after": "1s"})
+    bench.start({topic_name: blocking, other: {"handler": "jobs:hangs"}})
 
     bench.put(topic_name, "a", "b", "c")
     wait_until(lambda: bench.noted("began-a") and bench.noted("began-b"), 30, "two jobs run at once")
@@ -261,7 +261,7 @@ def test_a_timeout_abandons_the_thread_and_hopd_leaves_in_time_without_it(bench:
     bench.put(topic_name, "a", "b")
     bench.wait_counted(topic_name, buried=1, abandoned=1, running=1)
     bench.wait_logged("thread_limit")
-    assert "sleep_in_c" in bench.logged("job_timeout")[0]["traceback"]
+    assert "in waits_in_c" in bench.logged("job_timeout")[0]["traceback"]
 
     # When hopd is asked to leave
     asked = monotonic()

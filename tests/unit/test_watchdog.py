@@ -98,13 +98,12 @@ def test_each_occasion_is_reported_and_counted_once(bench: Callable[..., Bench],
     def hog(count: int) -> None:
         start = monotonic()
         one.hog_in_a_job(lambda: one.dog.blocked.get("emails", 0) == count and monotonic() > start + 0.5)
-        run_until(lambda: len(logged("event_loop_back")) == count)
+        run_until(lambda: len([line for line in logged("event_loop_back") if "topic" in line]) == count)
 
     hog(1)
     hog(2)
 
-    assert len(logged("event_loop_blocked")) == 2
-    assert one.dog.blocked == {"emails": 2}
+    assert len([line for line in logged("event_loop_blocked") if "topic" in line]) == one.dog.blocked["emails"] == 2
 
 
 def test_it_says_when_it_is_over_and_how_long_it_took(bench: Callable[..., Bench], logged: Logged) -> None:
@@ -131,8 +130,8 @@ def test_what_is_not_a_job_is_reported_too(bench: Callable[..., Bench], logged: 
 
 
 def test_a_loop_that_runs_is_left_alone(bench: Callable[..., Bench], logged: Logged) -> None:
-    one = bench()
-    until = monotonic() + 0.5
+    one = bench(report_after=1.0)  # long enough for a busy machine
+    until = monotonic() + 1.5
 
     run_until(lambda: monotonic() > until)
 
