@@ -287,6 +287,7 @@ ANYTHING = st.recursive(
 WORDS = st.sampled_from(sorted(names.FAILURE | names.DEAD_LETTERED))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORDS, ANYTHING, max_size=6))
 def test_headers_written_by_anybody_can_be_shown_and_put_in_order(headers: dict[str, Any]) -> None:
     strange, other = delivery(1, "a", **headers), aged(2, 5)

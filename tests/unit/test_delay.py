@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import cycle
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hopd import names
@@ -52,6 +52,7 @@ def promised(delay: float) -> float:
     return max(PROMISED_LEAST, PROMISED_SHARE * delay)
 
 
+@settings(deadline=None)
 @given(DELAYS)
 @example(30 * DAY)
 @example(342_164.918)
@@ -63,6 +64,7 @@ def test_a_job_comes_when_its_delay_is_over_and_never_before(delay: float) -> No
     assert stops <= MOST_STEPS
 
 
+@settings(deadline=None)
 @given(DELAYS, SKEWS)
 def test_a_wrong_clock_never_makes_a_job_wait_longer_than_was_asked_for(delay: float, skews: list[float]) -> None:
     stops, elapsed = walk(delay, skews=skews)
@@ -71,6 +73,7 @@ def test_a_wrong_clock_never_makes_a_job_wait_longer_than_was_asked_for(delay: f
     assert stops <= MOST_STEPS
 
 
+@settings(deadline=None)
 @given(DELAYS, st.lists(st.floats(0, 7200), min_size=1, max_size=20))
 def test_time_lost_on_the_way_is_part_of_the_delay(delay: float, lost: list[float]) -> None:
     spent: list[float] = []
@@ -155,6 +158,7 @@ def test_a_producer_that_knows_only_when_the_job_is_due_is_understood() -> None:
 ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.datetimes())
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([names.DUE_AT, names.DELAY, names.DELAY_LEFT]), ANYTHING))
 def test_headers_written_by_anybody_end_the_delay_after_few_steps(headers: dict[str, object]) -> None:
     elapsed, stops = 0.0, 0
@@ -168,6 +172,7 @@ def test_headers_written_by_anybody_end_the_delay_after_few_steps(headers: dict[
     assert elapsed * 1000 <= MAX_DELAY + slack(MAX_DELAY)
 
 
+@settings(deadline=None)
 @given(DELAYS)
 def test_the_mark_is_in_the_properties_of_every_job_that_waits(delay: float) -> None:
     wait = first_wait(delay, None, NOW)

