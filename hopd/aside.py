@@ -145,8 +145,8 @@ class Aside:
 def buried_queue(topic: topology.QueueSpec) -> topology.QueueSpec:
     """Where a topic's buried jobs lie: a queue of the topic's own kind, which may be looked through as often as anybody likes.
 
-    A quorum queue counts each look at a job as a delivery, and from 4.0 on throws it away after 20 unless told otherwise. Without any
-    limit (-1, or nothing before 4.0) it would put what was looked at behind all the others instead of back to its place.
+    A quorum queue counts each look at a job as a delivery, and from 4.0 on throws it away after 20 unless told otherwise. A limit that
+    nobody reaches is understood by every version; -1, for none, means that not even one is allowed before 4.0.
     """
     endless = {names.DELIVERY_LIMIT: ENDLESS} if topic.queue_type == "quorum" else {}
     return topology.QueueSpec(names.buried(topic.name), topic.durable, topic.queue_type, endless)
