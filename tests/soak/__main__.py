@@ -1,0 +1,93 @@
+"""`python -m tests.soak`: run a soak, print what happened, exit with 1 when a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.soak import report
+from tests.soak.faults import inject
+from tests.soak.load import WAYS
+from tests.soak.schedule import ALL, KINDS, Fault, plan
+from tests.soak.stage import Stage
+from tests.soak.topics import TOPICS
+from tests.soak.verdict import violations
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 when nothing was lost, unexpected or left behind."""
+    options = _options(arguments)
+    logging.getLogger("hopd").setLevel(logging.CRITICAL)  # the producers' losses are meant to happen
+    seconds = options.minutes * 60
+    faults = plan(options.seed, seconds, options.daemons, options.only)
+    print(f"soak: seed {options.seed}, {seconds:g} s, {options.daemons} daemons, {options.rate:g} jobs/s, {len(faults)} faults", flush=True)
+    directory = Path(tempfile.mkdtemp(prefix="hopd-soak-"))
+    broken = _run(directory, faults, seconds, options)
+    if broken:
+        print("\n".join(["", *(f"BROKEN: {each}" for each in broken), f"logs: {directory}"]))
+        only = f" --only {' '.join(options.only)}" if options.only else ""
+        print(f"replay: python -m tests.soak --seed {options.seed} --minutes {options.minutes:g} --daemons {options.daemons}{only}")
+        return 1
+    shutil.rmtree(directory)
+    print("nothing lost, nothing unexpected, nothing left")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Random faults under load, and a ledger at the end.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long faults happen (default: 10)")
+    parser.add_argument("--seed", type=int, default=None, help="the schedule of faults (default: a random one, which is printed)")
+    parser.add_argument("--daemons", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--rate", type=float, default=300.0, help="jobs per second (default: 300)")
+    parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", default=[], help=f"only these faults, of {', '.join(KINDS)}")
+    options = parser.parse_args(arguments)
+    if options.seed is None:
+        options.seed = random.randrange(10**6)
+    return options
+
+
+def _run(directory: Path, faults: list[Fault], seconds: float, options: argparse.Namespace) -> list[str]:
+    with Stage(directory, options.daemons, options.rate) as stage:
+        stage.begin()
+        happened = _soak(stage, faults, seconds)
+        evidence = stage.end(_bound(stage, happened))
+        print(report.table(happened))
+        print(report.counts(evidence, len(stage.keeper.poisoned), dict(stage.load.errors)))
+    return violations(evidence)
+
+
+def _soak(stage: Stage, faults: list[Fault], seconds: float) -> list[report.Happened]:
+    """One fault after the other; one that comes due while another lasts happens right after it."""
+    happened = []
+    started = time.monotonic()
+    for fault in faults:
+        _sleep_until(started + fault.at)
+        at = time.monotonic()
+        remark = inject(stage, fault)
+        recovery = stage.watch.expect(daemon.number for daemon in stage.hit(fault.target))
+        happened.append(report.Happened(fault, at - started, time.monotonic() - at, remark, recovery))
+        print(f"  {at - started:6.1f}  {fault} {remark}", flush=True)
+    _sleep_until(started + seconds)
+    return happened
+
+
+def _sleep_until(at: float) -> None:
+    time.sleep(max(0.0, at - time.monotonic()))
+
+
+def _bound(stage: Stage, happened: list[report.Happened]) -> int:
+    """Each fault may repeat what the daemons it hits hold, on all their channels, and one uncertain put of each producer."""
+    held = sum(topic.prefetch for topic in TOPICS)
+    hits = sum(len(stage.daemons) if each.fault.target == ALL else 1 for each in happened) + len(stage.keeper.poisoned)
+    return hits * held + len(happened) * len(WAYS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
