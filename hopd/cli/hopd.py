@@ -107,14 +107,12 @@ def _run(path: str, instance: str | None) -> int:
 
     try:
         loaded = _load(path)
-        socket = paths.socket_for(loaded.settings.control.socket or paths.default_socket(os.environ), instance)
+        socket = _socket(loaded, instance)
         paths.make_default_directory(socket, os.environ)
         writer = _start_logs(loaded)
         daemon = Daemon(loaded, instance, _state(loaded, socket), partial(_leave_at_once, writer, exitcodes.WATCHDOG))
     except ConfigError as error:
         return _refuse(error)
-    except ValueError as error:
-        raise click.UsageError(f"--instance: {error}") from error
     except SocketUnusable as error:
         return _no_socket(error)
     control = loaded.settings.control
@@ -140,6 +138,15 @@ def _state(loaded: Loaded, socket: str) -> str:
     """How the state files' paths begin: they are named after the control socket, of which each instance has its own."""
     directory = loaded.settings.state_directory or os.path.dirname(socket)
     return os.path.join(directory, os.path.splitext(os.path.basename(socket))[0])
+
+
+def _socket(loaded: Loaded, instance: str | None) -> str:
+    from hopd.control import paths
+
+    try:
+        return paths.socket_for(loaded.settings.control.socket or paths.default_socket(os.environ), instance)
+    except ValueError as error:
+        raise click.UsageError(f"--instance: {error}") from error
 
 
 def _start_logs(loaded: Loaded) -> LogWriter:
