@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 CONFIG ?= hopd/demo/demo.yaml
+MINUTES ?= 10
+SEED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,11 +15,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYTHON
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test lint bench run clean broker
+.PHONY: help demo test soak lint bench run clean broker
 
 help:
 	@echo "make demo    watch hopd run 10,000 jobs; uses the broker in HOP_BROKER_URL, else a private RabbitMQ node"
 	@echo "make test    lint, types and all tests"
+	@echo "make soak    random faults under load for MINUTES=$(MINUTES), of SEED=N to replay one; then a million jobs"
 	@echo "make lint    style and types only"
 	@echo "make bench   jobs a second and CPU per job of a real daemon"
 	@echo "make run     the daemon, with CONFIG=FILE (default $(CONFIG))"
@@ -30,6 +33,10 @@ demo: $(READY)
 test: $(READY_DEV) broker lint
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not alone"
 	@$(BIN)/python -m pytest -m alone || [ $$? -eq 5 ]  # 5: there are none
+
+soak: $(READY_DEV) broker
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	@HOPD_LEAK_JOBS=1000000 $(BIN)/python -m pytest -q tests/fault/test_leaks.py -k done_jobs
 
 lint: $(READY_DEV)
 	@$(BIN)/ruff check --quiet .

@@ -19,6 +19,7 @@ def test_the_minute_of_this_seed_holds_every_kind_of_fault() -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.timeout(TIMEOUT + 60)
 def test_a_minute_of_every_fault_loses_nothing(processes: Processes) -> None:
     soak = processes.python("-m", "tests.soak", f"--minutes={MINUTES}", f"--seed={SEED}", f"--daemons={DAEMONS}", "--rate=150", cwd=ROOT)
 

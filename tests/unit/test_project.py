@@ -23,7 +23,7 @@ TOP = {
     *("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "setup.cfg", "setup.py"),
 }
 
-VERBS = ["demo", "test", "lint", "bench", "run", "clean"]
+VERBS = ["demo", "test", "soak", "lint", "bench", "run", "clean"]
 
 #: Home directories, wherever they are, and the place of this very checkout: they exist on somebody's machine only.
 PRIVATE = re.compile("|".join([r"/(?:home|root|Users)/[\w./-]+", re.escape(str(ROOT)) + r"\b"]))
