@@ -204,9 +204,10 @@ def move(delivery: Delivery, publish: Callable[[], None]) -> bool:
 
 
 def travelling(raw: bytes, headers: Mapping[str, Any]) -> Properties:
-    """The properties a delivery goes on with. Properties that cannot be decoded travel as they came, in a header of ours."""
+    """The properties a delivery goes on with. Properties that cannot be decoded and encoded travel as they came, in a header of ours."""
     try:
         properties = decode(raw)
+        encode(properties)  # text that was no UTF-8 is longer by now, and may not fit its field any more
     except PropertiesError:
         return Properties(delivery_mode=PERSISTENT, headers={**headers, names.RAW_PROPERTIES: raw})
     kept = {key: value for key, value in properties.headers.items() if key not in _NOT_TRAVELLING}

@@ -324,6 +324,16 @@ def test_a_message_that_cannot_be_decoded_is_done_when_its_handler_does_not_look
     assert topic.counts == {"done": 1}
 
 
+def test_a_message_whose_properties_decode_but_fit_no_frame_again_is_buried_all_the_same(topic: Topic) -> None:
+    # Given a content type of 200 bytes that are no UTF-8: as text, and encoded again, each of them has three
+    raw = b"\x80\x00" + bytes([200]) + b"\xff" * 200
+
+    topic.run(fails, properties=raw)
+
+    assert topic.counts == {"failed": 1, "buried": 1}
+    assert topic.buried.headers[names.RAW_PROPERTIES] == raw
+
+
 # --- settled twice ------------------------------------------------------------------------------------
 
 
