@@ -91,7 +91,8 @@ def next_wait(headers: Mapping[Any, Any], now: float) -> Wait | None:
     planned = _count(headers.get(names.DELAY_LEFT))
     if planned is not None:
         left = min(left, planned)
-    return _wait(left, _count(headers.get(names.DELAY)) or left, due_at)
+    whole = min(_count(headers.get(names.DELAY)) or left, MAX_DELAY)
+    return _wait(left, whole, due_at)
 
 
 def _wait(left: int, whole: int, due_at: int) -> Wait | None:

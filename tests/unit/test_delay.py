@@ -160,6 +160,7 @@ ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.te
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([names.DUE_AT, names.DELAY, names.DELAY_LEFT]), ANYTHING))
+@example({names.DUE_AT: 1731536000001, names.DELAY: 86399999800})
 def test_headers_written_by_anybody_end_the_delay_after_few_steps(headers: dict[str, object]) -> None:
     elapsed, stops = 0.0, 0
     wait = next_wait(headers, NOW)
