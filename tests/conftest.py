@@ -6,7 +6,6 @@ tests apart) or for `own_node` (a node of its own, to be killed, frozen and alar
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ settings.register_profile("hopd", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("hopd")
 
 #: Which fixtures need a RabbitMQ.
-_NEED_BROKER = {"broker", "own_node", "proxy"}
+_NEED_BROKER = {"broker", "own_node"}
 
 
 # --- the node of the run ------------------------------------------------------------------------
@@ -110,8 +109,17 @@ def _fate() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """A worker dies of half a surrogate in what a test printed or logged, and we have tests about those: they become `?`."""
-    report = yield
-    return json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace")) if report else report
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 # --- fixtures -----------------------------------------------------------------------------------
