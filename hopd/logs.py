@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from _queue import SimpleQueue  # the C type itself: gevent patches queue.SimpleQueue, and this one has to reach a real thread
@@ -16,6 +17,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any, Protocol, TextIO
+
+_LOGGER = logging.getLogger(__name__)
 
 #: Lines that may wait for a writer that is stuck; beyond it lines are dropped and counted.
 MAX_WAITING = 10_000
@@ -207,6 +210,17 @@ def _own_record(text: str, event: str, count: int) -> logging.LogRecord:
     )
 
 
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    extra = {"event": "thread_failed", "thread_name": failed.thread.name if failed.thread else None}
+    _LOGGER.error("A thread failed", extra=extra, exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback))  # type: ignore[arg-type]
+
+
+def _error_ignored(ignored: Any) -> None:
+    error = (ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
+    message = ignored.err_msg or "An error that nobody can be told of"
+    _LOGGER.error("%s: %s", message, _printed(ignored.object), extra={"event": "error_ignored"}, exc_info=error)
+
+
 def configure(level: str, style: str, file: str | None, start_thread: Callable[[Callable[[], None]], Any]) -> LogWriter:
     """Send every log record of the process to standard error or `file`. `start_thread` starts a real thread, whatever is patched.
 
@@ -215,6 +229,8 @@ def configure(level: str, style: str, file: str | None, start_thread: Callable[[
     handler = QueueingHandler()
     stream = sys.stderr if file is None else open(file, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - open for life
     writer = LogWriter(handler, JsonFormatter() if style == "json" else TextFormatter(), lambda: stream)
+    # Python would print these itself, and wait while the pipe is full.
+    threading.excepthook, sys.unraisablehook = _thread_failed, _error_ignored
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -380,6 +380,30 @@ def test_warnings_are_logged() -> None:
     assert json.loads(result.stderr.splitlines()[0])["logger"] == "py.warnings"
 
 
+def test_a_thread_that_fails_is_logged_and_not_printed() -> None:
+    script = "import threading; thread = threading.Thread(target=lambda: 1 / 0, name='theirs'); thread.start(); thread.join()"
+
+    result = configured(script, "info", "json", "")
+
+    entry = json.loads(result.stderr)
+    assert (entry["event"], entry["thread_name"]) == ("thread_failed", "theirs")
+    assert "ZeroDivisionError" in entry["traceback"]
+
+
+def test_an_error_that_nobody_can_be_told_of_is_logged() -> None:
+    script = """
+class Broken:
+    def __del__(self): raise ValueError("in a finalizer")
+Broken()
+"""
+
+    result = configured(script, "info", "json", "")
+
+    entry = json.loads(result.stderr)
+    assert entry["event"] == "error_ignored"
+    assert "in a finalizer" in entry["traceback"]
+
+
 def test_pika_does_not_repeat_what_hopd_says() -> None:
     result = configured("logging.getLogger('pika.connection').error('disconnected')", "debug", "text", "")
 
