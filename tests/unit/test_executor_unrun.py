@@ -180,6 +180,12 @@ def test_a_job_that_is_no_larger_than_allowed_is_run(topic: Topic, size: int, ma
     assert topic.handled == [b"x" * size]
 
 
+def test_a_delayed_job_that_is_no_larger_than_allowed_is_run(topic: Topic) -> None:
+    topic.run(b"x" * MAX_BODY, **due_in(-1))
+
+    assert topic.handled == [b"x" * MAX_BODY]
+
+
 def test_a_large_job_that_cannot_be_decoded_is_buried(topic: Topic) -> None:
     topic.run(b"x" * (MAX_BODY + 1), raw=b"\x20\x00\xff")
 
