@@ -173,11 +173,14 @@ class Daemon:
 
     def pause(self, topics: Sequence[str]) -> None:
         """Stop taking jobs of the topics. Returns once their waiting jobs are back, or soon if the broker cannot be asked now."""
+        self._pause(topics, monotonic() + SETTLE_TIMEOUT)
+
+    def _pause(self, topics: Sequence[str], deadline: float) -> None:
         self._refuse_while_leaving()
         consumers = [self._consumers[name] for name in topics]
         for consumer in consumers:
             consumer.pause()
-        self._wait_until(lambda: all(consumer.settled for consumer in consumers), SETTLE_TIMEOUT)
+        self._wait_until(lambda: all(consumer.settled for consumer in consumers), deadline)
 
     def resume(self, topics: Sequence[str]) -> None:
         """Take jobs of the topics again."""
@@ -187,8 +190,9 @@ class Daemon:
 
     def drain(self, topics: Sequence[str], timeout: float) -> dict[str, int]:
         """Pause the topics and wait up to `timeout` seconds until none of their jobs runs; returns how many still do, by topic."""
-        self.pause(topics)
-        self._wait_until(lambda: not any(self._consumers[name].running for name in topics), timeout)
+        now = monotonic()
+        self._pause(topics, now + min(timeout, SETTLE_TIMEOUT))
+        self._wait_until(lambda: not any(self._consumers[name].running for name in topics), now + timeout)
         return {name: self._consumers[name].running for name in topics}
 
     def shutdown(self, now: bool, grace: float | None) -> None:
@@ -235,9 +239,8 @@ class Daemon:
         if self._leaving is not None:
             raise ControlError("shutting_down", "hopd is leaving; its topics cannot be changed any more")
 
-    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
+    def _wait_until(self, condition: Callable[[], bool], deadline: float) -> None:
         """Polls, so that no job pays for a wait that happens once a day."""
-        deadline = monotonic() + timeout
         while not condition() and monotonic() < deadline:
             gevent.sleep(0.01)
 
