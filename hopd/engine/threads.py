@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import gevent
 from gevent import getcurrent, monkey
@@ -27,6 +27,9 @@ from hopd.job import Job
 from hopd.logs import RUNNING
 
 LOGGER = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 # Those of the operating system, whatever is patched.
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
@@ -74,13 +77,19 @@ class ThreadJob(Job):
         """See `Job.wait_on`."""
         return self._at_home(lambda: super(ThreadJob, self).wait_on(wait))
 
-    def _at_home(self, settle: Callable[[], bool]) -> bool:
-        if _current_thread() == self._hub.thread_ident:
-            return settle()
-        errand = _Errand(lambda: self._settle(settle))
+    def elsewhere(self) -> bool:
+        """Whether this is asked in a thread, and not at home."""
+        return bool(_current_thread() != self._hub.thread_ident)
+
+    def at_home(self, do: Callable[[], Result]) -> Result:
+        """Have something done at home, in a greenlet, and wait for its result, in a thread."""
+        errand = _Errand(do)
         # A greenlet, because retry and bury wait for the broker, which a callback of the hub must not.
         self._hub.loop.run_callback_threadsafe(gevent.spawn, errand.carry_out)
         return errand.wait()
+
+    def _at_home(self, settle: Callable[[], bool]) -> bool:
+        return self.at_home(lambda: self._settle(settle)) if self.elsewhere() else settle()
 
     def _settle(self, settle: Callable[[], bool]) -> bool:
         if self.abandoned:
@@ -92,31 +101,43 @@ class ThreadJob(Job):
             self.settling = False
 
 
-class _Errand:
+def in_loop(function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+    """For handlers in threads: call the function in the event loop, and return or raise as it does.
+
+    A thread sleeps between two jobs, and its connections with it. What has to live on, and what all threads share (a `WorkQueue` to
+    put jobs with, for one), therefore lives in the loop. Anywhere but in a handler's thread it is an ordinary call.
+    """
+    job = RUNNING.get()
+    if isinstance(job, ThreadJob) and job.elsewhere():
+        return job.at_home(lambda: function(*arguments, **options))
+    return function(*arguments, **options)
+
+
+class _Errand(Generic[Result]):
     """Something that a thread wants done at home, and its result."""
 
-    def __init__(self, do: Callable[[], bool]) -> None:
+    def __init__(self, do: Callable[[], Result]) -> None:
         self._do = do
         self._over = _allocate_lock()
         self._over.acquire()
-        self._result = False
+        self._results: list[Result] = []
         self._error: BaseException | None = None
 
     def carry_out(self) -> None:
         """Do it, at home."""
         try:
-            self._result = self._do()
+            self._results.append(self._do())
         except BaseException as error:  # noqa: BLE001 - it is the thread's, whatever it is, and is raised there
             self._error = error
         finally:
             self._over.release()
 
-    def wait(self) -> bool:
+    def wait(self) -> Result:
         """The result, in the thread, which has nothing else to do."""
         self._over.acquire()
         if self._error is not None:
             raise self._error
-        return self._result
+        return self._results[0]
 
 
 class _Call:

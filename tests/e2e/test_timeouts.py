@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,6 +21,8 @@ from tests.support.waiting import wait_until
 HANDLERS = '''
 import hashlib, os, time
 from gevent import monkey
+from hopd import WorkQueue
+from hopd.engine.threads import in_loop
 
 sleep_in_c = monkey.get_original("time", "sleep")
 
@@ -67,6 +69,20 @@ def buries(job):
     job.bury("from a thread")
 
 
+queue = None
+
+
+def puts(job):
+    in_loop(put, job.body)
+
+
+def put(body):
+    global queue
+    if queue is None:
+        queue = WorkQueue(os.environ["BROKER"], exchange=os.environ["EXCHANGE"])
+    queue.topic(os.environ["NEXT"]).put(body)
+
+
 def derives_a_key(job):
     assert len(hashlib.pbkdf2_hmac("sha256", job.body, b"salt", 200_000)) == 32
 '''
@@ -75,12 +91,13 @@ def derives_a_key(job):
 class Bench:
     """Starts daemons, puts jobs, reads logs."""
 
-    def __init__(self, directory: Path, queue: WorkQueue, start: Callable[..., HopdProcess]) -> None:
+    def __init__(self, directory: Path, queue: WorkQueue, exchange: str, start: Callable[..., HopdProcess]) -> None:
         self.directory = directory
+        self.exchange = exchange
         self.queue = queue
         self._start = start
 
-    def start(self, topics: dict[str, dict[str, Any]], **sections: Any) -> HopdProcess:
+    def start(self, topics: Mapping[str, Mapping[str, Any]], **sections: Any) -> HopdProcess:
         """A daemon that consumes `topics`."""
         self.hopd = self._start(topics, **sections)
         return self.hopd.wait_consuming()
@@ -123,12 +140,12 @@ class Bench:
 def bench(tmp_path: Path, broker: NodeControl, exchange_name: str, processes: Processes) -> Iterator[Bench]:
     (tmp_path / "jobs.py").write_text(HANDLERS)
 
-    def start(topics: dict[str, dict[str, Any]], **sections: Any) -> HopdProcess:
+    def start(topics: Mapping[str, Mapping[str, Any]], **sections: Any) -> HopdProcess:
         about = {"import_path": ["."], "logging": {"format": "json"}, "shutdown": {"grace": "1s"}, **sections}
         return HopdProcess(processes, tmp_path, broker.url, topics, broker={"exchange": exchange_name}, **about)
 
     with work_queue(broker.url, exchange=exchange_name) as queue:
-        yield Bench(tmp_path, queue, start)
+        yield Bench(tmp_path, queue, exchange_name, start)
 
 
 # --- a handler that hangs (fault 14) ----------------------------------------------------------------
@@ -250,6 +267,18 @@ def test_threads_compute_and_settle_their_jobs_themselves(bench: Bench, topic_na
     bench.wait_counted(topic_name, done=20, failed=0)
     bench.wait_counted(other, buried=20, failed=0)
     assert bench.buried(other).headers[names.REASON] == "from a thread"
+
+
+def test_threads_put_jobs_over_one_work_queue_that_lives_in_the_loop(bench: Bench, broker: NodeControl, topic_name: str) -> None:
+    other = f"{topic_name}-other"
+    environment = {"BROKER": broker.url, "EXCHANGE": bench.exchange, "NEXT": other}
+    putting = {"handler": "jobs:puts", "executor": "thread", "concurrency": 4}
+    bench.start({topic_name: putting, other: {"handler": "jobs:hangs"}}, env=environment)
+
+    bench.put(topic_name, *(f"order-{number}" for number in range(40)))
+
+    bench.wait_counted(topic_name, done=40, failed=0)
+    bench.wait_counted(other, done=40)
 
 
 def test_a_timeout_abandons_the_thread_and_hopd_leaves_in_time_without_it(bench: Bench, topic_name: str) -> None:

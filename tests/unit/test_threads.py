@@ -17,7 +17,7 @@ from hopd.amqp import frames
 from hopd.amqp.settlement import Settlement
 from hopd.amqp.wire import Delivery
 from hopd.aside import COUNTED
-from hopd.engine.threads import ThreadJob, Threads
+from hopd.engine.threads import ThreadJob, Threads, in_loop
 from hopd.engine.timeouts import JobKilled, Watch
 from hopd.errors import AlreadySettled, JobTimeout, PutTimeout
 from hopd.job import Job
@@ -291,6 +291,35 @@ def test_a_settlement_that_fails_at_home_fails_in_the_thread(bench: Callable[...
 
     assert isinstance(one.run(), PutTimeout)
     assert one.jobs[0].outcome is None
+
+
+# --- what has to live in the loop ------------------------------------------------------------------
+
+
+def test_a_handler_can_have_something_called_in_the_loop(bench: Callable[..., Bench]) -> None:
+    seen: list[Any] = []
+
+    def where(*arguments: int, **options: int) -> tuple[int, Any, Any]:
+        gevent.sleep(0.001)  # it may wait there as any greenlet
+        return threading.get_ident(), arguments, options
+
+    bench(lambda job: seen.append(in_loop(where, 1, two=2))).run()
+
+    assert seen == [(threading.get_ident(), (1,), {"two": 2})]
+
+
+def test_what_it_raises_there_is_raised_in_the_thread(bench: Callable[..., Bench]) -> None:
+    def fails() -> None:
+        raise ValueError("in the loop")
+
+    end = bench(lambda job: in_loop(fails)).run()
+
+    assert isinstance(end, ValueError)
+    assert "in fails" in "".join(traceback.format_exception(end))
+
+
+def test_elsewhere_it_is_an_ordinary_call() -> None:
+    assert in_loop(threading.get_ident) == threading.get_ident()
 
 
 # --- too long ---------------------------------------------------------------------------------------
