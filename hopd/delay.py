@@ -31,6 +31,9 @@ SLACK_SHARE, SLACK_LEAST = 200, 500  # a 200th; milliseconds
 #: A job that carries these bytes in its properties may have come too early; no other needs a closer look.
 MARK = names.DUE_AT.encode()
 
+#: Properties begin with flags: what sorts before this has neither headers nor a content type, and need not even be searched.
+PLAIN = b"\x20"
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hopd import names
 from hopd.amqp.properties import Properties, decode, encode
 from hopd.config.ladder import STEPS
-from hopd.delay import MARK, MAX_DELAY, first_wait, next_wait, slack
+from hopd.delay import MARK, MAX_DELAY, PLAIN, first_wait, next_wait, slack
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
@@ -173,6 +173,11 @@ def test_headers_written_by_anybody_end_the_delay_after_few_steps(headers: dict[
     assert elapsed * 1000 <= MAX_DELAY + slack(MAX_DELAY)
 
 
+@pytest.mark.parametrize("properties", [Properties(), Properties(delivery_mode=2, message_id="1", priority=3, timestamp=5, app_id="x")])
+def test_properties_without_headers_need_not_be_searched(properties: Properties) -> None:
+    assert encode(properties) <= PLAIN
+
+
 @settings(deadline=None)
 @given(DELAYS)
 def test_the_mark_is_in_the_properties_of_every_job_that_waits(delay: float) -> None:
@@ -180,5 +185,6 @@ def test_the_mark_is_in_the_properties_of_every_job_that_waits(delay: float) -> 
     raw = encode(Properties(headers=wait.headers if wait else {"x": 1}, message_id="1"))
 
     assert (MARK in raw) == (wait is not None)
+    assert raw > PLAIN
     if wait is not None:
         assert next_wait(decode(raw).headers, NOW) == next_wait(wait.headers, NOW)
