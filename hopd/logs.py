@@ -6,8 +6,10 @@ the one thread in which every greenlet, and the heartbeats, run.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -22,6 +24,9 @@ _LOGGER = logging.getLogger(__name__)
 
 #: Lines that may wait for a writer that is stuck; beyond it lines are dropped and counted.
 MAX_WAITING = 10_000
+
+#: 0 to 2 are the standard streams, whatever becomes of them.
+_FIRST_FREE = 3
 
 _PLAIN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
 
@@ -88,6 +93,7 @@ class QueueingHandler(logging.Handler):
         super().__init__()
         self.queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         self.dropped = 0
+        self.pass_on: Callable[[logging.LogRecord], object] = self.queue.put
 
     def createLock(self) -> None:  # noqa: N802 - the standard library's name
         """No lock: the queue needs none, and a lock held by a greenlet that cannot run would stop the hub."""
@@ -113,7 +119,7 @@ class QueueingHandler(logging.Handler):
         if record.exc_info:
             record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
             record.exc_info = None
-        self.queue.put(record)
+        self.pass_on(record)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -163,14 +169,15 @@ class LogWriter:
             record = self._handler.queue.get()
             if record is None:
                 break
-            if _write(stream, self._line(record)):
+            if _write(stream, self.line(record)):
                 self._report(stream)
             else:
                 # A full disk or a closed pipe has nowhere to be reported but here: counted, and said when writing works again.
                 self.failed += 1
         self.finished = True
 
-    def _line(self, record: logging.LogRecord) -> str:
+    def line(self, record: logging.LogRecord) -> str:
+        """The record as it is written."""
         try:
             return self._formatter.format(record)
         except Exception as error:  # noqa: BLE001 - one line that cannot be formatted must not end the log
@@ -181,9 +188,9 @@ class LogWriter:
         dropped = self._handler.dropped
         if dropped > self._reported:
             text = "Log lines were dropped: they came faster than they could be written"
-            if _write(stream, self._line(_own_record(text, "log_dropped", dropped - self._reported))):
+            if _write(stream, self.line(_own_record(text, "log_dropped", dropped - self._reported))):
                 self._reported = dropped
-        if self.failed and _write(stream, self._line(_own_record("Log lines could not be written", "log_failed", self.failed))):
+        if self.failed and _write(stream, self.line(_own_record("Log lines could not be written", "log_failed", self.failed))):
             self.failed = 0
 
     def stop(self, timeout: float) -> None:
@@ -227,7 +234,7 @@ def configure(level: str, style: str, file: str | None, start_thread: Callable[[
     OSError when the file cannot be opened.
     """
     handler = QueueingHandler()
-    stream = sys.stderr if file is None else open(file, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - open for life
+    stream = _open(file)
     writer = LogWriter(handler, JsonFormatter() if style == "json" else TextFormatter(), lambda: stream)
     # Python would print these itself, and wait while the pipe is full.
     threading.excepthook, sys.unraisablehook = _thread_failed, _error_ignored
@@ -237,5 +244,28 @@ def configure(level: str, style: str, file: str | None, start_thread: Callable[[
     # pika logs an ordinary disconnect at ERROR, with a traceback; hopd says the same in one line of its own.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
+    os.register_at_fork(after_in_child=lambda: _write_directly(handler, writer, stream.fileno()))
     start_thread(writer.run)
     return writer
+
+
+def _open(file: str | None) -> TextIO:
+    """A stream whose descriptor is the log's own: what closes standard error must not put its number, and the log, into a new socket."""
+    if file is None:
+        descriptor = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    else:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def _write_directly(handler: QueueingHandler, writer: LogWriter, descriptor: int) -> None:
+    """In a forked child, where no thread empties the queue, and the parent's may hold the stream's lock."""
+
+    def write(record: logging.LogRecord) -> None:
+        line = writer.line(record) + "\n"
+        try:
+            os.write(descriptor, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            handler.dropped += 1
+
+    handler.pass_on = write
