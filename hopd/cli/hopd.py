@@ -53,6 +53,7 @@ def run(path: str | None, instance: str | None) -> None:
     from gevent import monkey
 
     monkey.patch_all()
+    _stand_on_all_streams()
     sys.exit(_run(path or _find_config(), instance))
 
 
@@ -84,6 +85,15 @@ def demo(jobs: int) -> None:
     from hopd.demo.show import run_demo
 
     sys.exit(run_demo(jobs))
+
+
+def _stand_on_all_streams() -> None:
+    """Whoever started us may have closed standard streams: then nothing is lost but what would be written there."""
+    from hopd.engine import streams
+
+    streams.occupy()
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open for life
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _find_config() -> str:

@@ -9,13 +9,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from time import monotonic
-from types import TracebackType
 from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
-from gevent.hub import get_hub
 
 from hopd.amqp.endpoint import Tls
 from hopd.amqp.recovery import LinkStatus
@@ -23,6 +22,7 @@ from hopd.config.load import Loaded
 from hopd.config.model import Settings, TlsSettings
 from hopd.engine.consumer import Consumer
 from hopd.engine.named import failure_policy, load_named
+from hopd.engine.shelter import sheltered
 from hopd.engine.suspects import Suspects
 from hopd.engine.watchdog import Watchdog
 from hopd.errors import ControlError
@@ -79,6 +79,11 @@ class Daemon:
         self._signalled = False
         self._queue = self._work_queue()
         self._suspects = Suspects(state)
+        self._signal_actions: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: partial(self._on_signal, signal.SIGTERM),
+            signal.SIGINT: partial(self._on_signal, signal.SIGINT),
+            signal.SIGHUP: self._refuse_reload,
+        }
         self._watchdog = None if leave is None else Watchdog(self._settings.watchdog, leave)
         self._consumers = self._make_consumers()
 
@@ -87,32 +92,26 @@ class Daemon:
     def run(self, control: Control) -> int:
         """Live until asked to leave; returns the exit code. `SocketUnusable` when the control socket cannot be made."""
         control.start()
-        self._catch_signals()
-        _contain_greenlets()
-        self._suspects.begin()
-        if self._watchdog is not None:
-            self._watchdog.start()
-        self._start_topics()
-        self._wait_for_the_end()
-        self._drain()
-        self._disconnect()
-        self._suspects.end()  # as long as the socket is ours, so that no other hopd has begun with the same files
-        control.stop()
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        with sheltered(self._signal_actions):
+            self._suspects.begin()
+            if self._watchdog is not None:
+                self._watchdog.start()
+            self._start_topics()
+            self._wait_for_the_end()
+            self._drain()
+            self._disconnect()
+            self._suspects.end()  # as long as the socket is ours, so that no other hopd has begun with the same files
+            control.stop()
+            if self._watchdog is not None:
+                self._watchdog.stop()
         self._life.move("stopped")
         forced = self._leaving is not None and self._leaving.forced
         LOGGER.info("hopd has stopped%s", ", forced" if forced else "", extra={"event": "stopped"})
         return FORCED if forced else STOPPED_AS_ASKED
 
-    def _catch_signals(self) -> None:
-        """A handler only records; the main greenlet acts."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self._on_signal, number)
-        gevent.signal_handler(signal.SIGHUP, self._refuse_reload)
-
-    def _on_signal(self, number: int) -> None:
-        LOGGER.info("Received %s", signal.Signals(number).name, extra={"event": "signal", "signal": signal.Signals(number).name})
+    def _on_signal(self, number: signal.Signals) -> None:
+        """Only records; the main greenlet acts."""
+        LOGGER.info("Received %s", number.name, extra={"event": "signal", "signal": number.name})
         # After hopctl's shutdown the first signal is a first one: it brings the end closer and forces nothing.
         again, self._signalled = self._signalled, True
         self.shutdown(now=again, grace=None)
@@ -270,19 +269,6 @@ class Daemon:
             handler: Callable[[Job], object] = objects["topics", name, "handler"]
             consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming, self._suspects)
         return consumers
-
-
-def _contain_greenlets() -> None:
-    """Let no greenlet that a handler started end the daemon: gevent would raise its SystemExit in the main greenlet."""
-    hub = get_hub()
-    hub.SYSTEM_ERROR = ()
-    hub.NOT_ERROR = (gevent.GreenletExit,)
-    hub.print_exception = _log_failed_greenlet
-
-
-def _log_failed_greenlet(context: object, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    extra = {"event": "greenlet_failed"}
-    LOGGER.error("A greenlet that nobody waits for failed: %s", context, extra=extra, exc_info=(kind, error, trace))
 
 
 def _tls(settings: TlsSettings | None) -> Tls | None:

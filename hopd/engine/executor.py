@@ -17,7 +17,8 @@ from hopd.amqp.wire import Delivery
 from hopd.aside import Aside
 from hopd.config.retry import Bury, Done, Drop, FailurePolicy, Outcome, Requeue, RetryAfter
 from hopd.delay import MARK, PLAIN, early
-from hopd.errors import AlreadySettled, Decision, HopError, UndecodableJob
+from hopd.engine import forked
+from hopd.errors import AlreadySettled, Decision, ForkedProcess, HopError, UndecodableJob
 from hopd.failure import error_behind, one_line
 from hopd.job import Job
 from hopd.logs import RUNNING
@@ -102,8 +103,12 @@ class Executor:
             job.done()
         except AlreadySettled as error:
             self._settled_elsewhere(job, error)
+        except ForkedProcess:
+            forked.leave(None)
 
     def _raised(self, job: Job, error: BaseException) -> None:
+        if forked.in_child:
+            forked.leave(error)
         # Only of a settled job does the error say that it was settled; else it is about another job that the handler holds.
         if isinstance(error, (AlreadySettled, Decision)) and job.outcome is not None:
             self._settled_elsewhere(job, error)

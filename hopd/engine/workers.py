@@ -14,7 +14,9 @@ import gevent
 from gevent import getcurrent
 from gevent.hub import get_hub
 
+from hopd.amqp.fork import stays_with_parent
 from hopd.amqp.wire import Delivery
+from hopd.engine import forked
 from hopd.engine.executor import Abandoned
 
 LOGGER = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class Workers:
         self._idle: list[gevent.Greenlet[..., None]] = []
         self._greenlets: set[gevent.Greenlet[..., None]] = set()
         self._turn_ends = 0.0
+        self._ours = True
+        stays_with_parent(self)
 
     def add(self, delivery: Delivery) -> None:
         """Let a worker take the delivery. Never waits: the connection's reader calls it."""
@@ -82,6 +86,11 @@ class Workers:
         gevent.killall(workers, exception=Abandoned, block=False)
         gevent.joinall(workers, timeout=ABANDON_TIMEOUT)
         return cut_off
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the jobs are the parent's, those that wait and those that run."""
+        self._holding = True
+        self._ours = False
 
     def _wake(self) -> None:
         get_hub().loop.run_callback(self._put_to_work)
@@ -129,5 +138,7 @@ class Workers:
                 if monotonic() > self._turn_ends:
                     gevent.sleep(0)
                     self._turn_ends = monotonic() + TURN
+            if not self._ours:
+                forked.leave(None)
             idle.append(me)
             hub.switch()
