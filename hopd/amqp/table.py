@@ -6,6 +6,7 @@ them, and raises on a timestamp in milliseconds. Types as RabbitMQ reads them (i
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -58,7 +59,8 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> tuple[Any, 
     offset += 1
     fixed = _FIXED.get(kind)
     if fixed is not None:
-        return _unpack(fixed, data, offset, end), offset + fixed.size
+        value = _unpack(fixed, data, offset, end)
+        return (_finite(value) if kind in b"fd" else value), offset + fixed.size
     if kind in (b"S", b"x"):
         stop = _end(data, offset, end)
         raw = data[offset + 4 : stop]
@@ -143,7 +145,7 @@ def encode_value(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, int):
         return _integer(value)
     if isinstance(value, float):
-        return struct.pack(">cd", b"d", value)
+        return struct.pack(">cd", b"d", _finite(value))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _long(b"x", bytes(value))
     if value is None:
@@ -157,6 +159,13 @@ def encode_value(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, Decimal):
         return _decimal(value)
     raise TableError(f"a header cannot hold a {type(value).__name__}: use str, bytes, bool, int, float, datetime, None, list or dict")
+
+
+def _finite(value: float) -> float:
+    """RabbitMQ knows no others: it answers one of them by closing the connection (541), and everybody's puts on it become uncertain."""
+    if not math.isfinite(value):
+        raise TableError(f"a header cannot hold the number {value}")
+    return value
 
 
 def _integer(value: int) -> bytes:

@@ -21,7 +21,7 @@ LEAVES = st.one_of(
     st.text(max_size=20),
     st.booleans(),
     st.integers(-(2**63), 2**64 - 1),
-    st.floats(allow_nan=False),
+    st.floats(allow_nan=False, allow_infinity=False),
     st.binary(max_size=20),
     st.none(),
     WHOLE_SECONDS,
@@ -63,7 +63,7 @@ def nested(kind: bytes, depth: int) -> bytes:
 
 
 @given(tables(LEAVES, st.text(max_size=20)))
-@example({"big": 2**64 - 1, "small": -(2**63), "float": 0.1, "infinite": -math.inf})
+@example({"big": 2**64 - 1, "small": -(2**63), "float": 0.1, "tiny": 5e-324})
 def test_every_table_comes_back_as_it_went(table: dict[str, Any]) -> None:
     assert round_trip(table) == table
 
@@ -76,10 +76,6 @@ def test_every_value_comes_back_with_its_type(table: dict[str, Any]) -> None:
         return list(map(types, value)) if isinstance(value, list) else type(value)
 
     assert types(round_trip(table)) == types(table)
-
-
-def test_nan_comes_back_as_nan() -> None:
-    assert math.isnan(round_trip({"nan": math.nan})["nan"])
 
 
 def test_a_key_that_is_not_utf_8_comes_back_as_bytes() -> None:
@@ -186,7 +182,14 @@ def test_whatever_can_be_read_can_be_written_again(raw: bytes) -> None:
     except TableError:
         return
 
-    assert repr(round_trip(table)) == repr(table)  # repr, because nan is not equal to itself
+    assert round_trip(table) == table
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_no_broker_takes_is_not_read(number: float) -> None:
+    for kind, form in ((b"d", ">d"), (b"f", ">f")):
+        with pytest.raises(TableError, match="cannot hold the number"):
+            decode_table(field(kind, struct.pack(form, number)), 0)
 
 
 # --- what cannot be written ---------------------------------------------------------------------
@@ -218,6 +221,8 @@ def list_of_itself() -> dict[str, Any]:
         {"k": Decimal("1E+2")},
         {"k": Decimal(2**31)},
         {"k": Decimal("NaN")},
+        {"k": math.nan},
+        {"k": [-math.inf]},
         {"k": datetime(1969, 12, 31, tzinfo=timezone.utc)},
         {"k": "\ud800"},
         {"\ud800": 1},
