@@ -23,9 +23,10 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Any, NamedTuple
 
 from hopd.amqp.properties import PropertiesError, decode
@@ -35,6 +36,9 @@ from hopd.amqp.wire import Delivery
 #: nobody will. Seconds.
 FORGET_AFTER = 7 * 86_400.0
 MAX_NAMED = 1000
+
+#: How many names a log line bears.
+MAX_TOLD = 5
 
 RUNNING, ENDED, NAMED = "running", "ended", "named"
 
@@ -236,6 +240,8 @@ def _write(path: str, data: bytes) -> None:
         os.close(file)
 
 
-def describe(named: Iterable[tuple[JobKey, Record]]) -> str:
-    """For a log line."""
-    return ", ".join(f"{key.job} of {key.topic} ({record.crashes} of {record.deaths} times)" for key, record in named) or "none"
+def describe(named: Mapping[JobKey, Record]) -> str:
+    """Who is charged, for a log line: those last named, and how many more."""
+    latest = [f"{key.job} of {key.topic} ({record.crashes} of {record.deaths} times)" for key, record in islice(named.items(), MAX_TOLD)]
+    more = len(named) - len(latest)
+    return ", ".join(latest) + (f" and {more} more" if more else "") or "nobody"

@@ -69,7 +69,7 @@ class Suspects:
             return
         if journal.died:
             text = "The hopd before this one did not leave in order; what was under way runs one at a time. Charged with it: %s"
-            LOGGER.warning(text, describe(journal.named.items()), extra={"event": "unclean_exit", "named": len(journal.named)})
+            LOGGER.warning(text, describe(journal.named), extra={"event": "unclean_exit", "named": len(journal.named)})
 
     def hunt(self, topic: str, workers: Workers, executor: Executor, max_crashes: int, finish: Callable[[], None]) -> Hunt | None:
         """A hunt for the suspects of a topic, which ends with a call of `finish`; None when there is no reason for one."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hopd.amqp.properties import Properties, encode
 from hopd.amqp.wire import Delivery
 from hopd.engine import poison
-from hopd.engine.poison import ENDED, RUNNING, History, InUse, JobKey, Journal, Record, compact, judge, key_of, note, parse
+from hopd.engine.poison import ENDED, RUNNING, History, InUse, JobKey, Journal, Record, compact, describe, judge, key_of, note, parse
 from tests.support.process import ROOT
 
 A, B, C = (JobKey("emails", name) for name in "abc")
@@ -146,6 +146,13 @@ def test_who_was_not_seen_for_a_week_is_forgotten() -> None:
 def test_only_so_many_are_remembered_the_latest() -> None:
     named = {JobKey("emails", str(number)): Record(0, 1, NOW - number) for number in range(poison.MAX_NAMED + 10)}
     assert list(judge(History((), named), died=True, now=NOW).values())[-1] == Record(0, 1, NOW - poison.MAX_NAMED + 1)
+
+
+def test_a_log_line_names_those_that_were_named_last() -> None:
+    assert describe({}) == "nobody"
+    assert describe({A: Record(1, 2, NOW)}) == "a of emails (1 of 2 times)"
+    many = {JobKey("emails", str(number)): Record(1, 1, NOW) for number in range(9)}
+    assert describe(many).endswith("4 of emails (1 of 1 times) and 4 more")
 
 
 # --- keys ---------------------------------------------------------------------------------------
