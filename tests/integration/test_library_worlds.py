@@ -98,7 +98,7 @@ with WorkQueue(sys.argv[1]) as queue:
     child = os.fork()
     if child == 0:
         # As long as the parent puts and pulls: the child's copies of its greenlets have their chance.
-        select.select([end], [], [])
+        select.select([end], [], [], 60)
         os._exit(sum("hopd/amqp" in line for line in format_run_info()))
     for number in range(200):
         topic.put(str(number))
