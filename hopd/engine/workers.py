@@ -129,10 +129,9 @@ class Workers:
         inbox, idle, hub = self.inbox, self._idle, get_hub()
         while True:
             while inbox and not self._holding:
-                delivery = inbox.popleft()
                 self.running += 1
                 try:
-                    self.run(delivery)
+                    self.run(inbox.popleft())  # not by a name, which an idle worker would keep, with a body of any size
                 finally:
                     self.running -= 1
                 if monotonic() > self._turn_ends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
@@ -109,6 +110,22 @@ def test_an_idle_worker_is_used_again(bench: Make) -> None:
         run_until(partial(one.ended.__contains__, tag))
 
     assert len(workers) == 1
+
+
+def test_an_idle_worker_keeps_nothing_of_its_last_job(bench: Make) -> None:
+    class Watched(Delivery):
+        """A delivery that one can see go."""
+
+    one = bench(1)
+    last = Watched(1, 1, False, b"", b"", b"a body of any size")
+    gone = weakref.ref(last)
+
+    one.workers.add(last)
+    del last
+    run_until(lambda: one.ended)
+    take_turns(1)
+
+    assert gone() is None
 
 
 def test_nothing_starts_while_held_and_all_of_it_later(bench: Make) -> None:
