@@ -6,9 +6,11 @@ import re
 
 from hopd.demo.node_control import NodeControl
 
+# In the middle of its handshake a connection has no properties yet.
 _CHANNELS = """
     Connections = [C || C <- rabbit_networking:connections(),
                         [{{client_properties, P}}] <- [catch rabbit_networking:connection_info(C, [client_properties])],
+                        is_list(P),
                         lists:keyfind(<<"connection_name">>, 1, P) =:= {{<<"connection_name">>, longstr, <<"{name}">>}}],
     Infos = [{{Ch, catch rabbit_channel:info(Ch, [connection, consumer_count])}} || Ch <- rabbit_channel:list()],
     Channels = lists:sort([{{N, Ch}} || {{Ch, [{{connection, C}}, {{consumer_count, N}}]}} <- Infos, lists:member(C, Connections)]),
