@@ -273,9 +273,9 @@ class Consumer:
                 channel.cancel(CONSUMER_TAG, _soon())
             self._consuming = False
         if not self._consuming:
-            self._consuming, self._limit = True, limit
             with self._question():
                 channel.qos(limit, _soon())
+                self._consuming, self._limit = True, limit
                 channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
             self._tell_hunt()
         if self._life.can("consume"):

@@ -95,7 +95,7 @@ def test_a_topic_that_is_paused_in_the_config_starts_paused(stage: Make) -> None
     one = stage(paused=True)
 
     one.consumer.start()
-    run_until(lambda: "qos" in one.calls)
+    run_until(lambda: "channel" in one.calls)
     take_turns(10)
 
     assert one.state == "paused"
@@ -105,7 +105,7 @@ def test_a_topic_that_is_paused_in_the_config_starts_paused(stage: Make) -> None
 def test_a_resumed_topic_consumes_again_on_the_same_channel(stage: Make) -> None:
     one = stage(paused=True)
     one.consumer.start()
-    run_until(lambda: "qos" in one.calls)
+    run_until(lambda: "channel" in one.calls)
 
     one.consumer.resume()
     one.until_consuming()
