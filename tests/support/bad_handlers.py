@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -36,6 +37,13 @@ def need(job: Job) -> None:
     if not os.path.exists(os.environ["SERVICE"]):
         raise ConnectionRefusedError("the service is down")
     record(os.environ[VARIABLE], job.message_id or "")
+
+
+def chatter(job: Job) -> None:
+    """Log and print as many lines as the body says, and open no file."""
+    for _ in range(job.json()["lines"]):
+        logging.getLogger("chatter").info("a line of the log %s", "." * 200)
+        print("a printed line", "." * 200)
 
 
 # --- to the process -----------------------------------------------------------------------------
