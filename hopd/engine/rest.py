@@ -80,6 +80,7 @@ class Rest:
         # While it probes only the probe counts: jobs that were running when it opened say nothing about now.
         if self._breaker is None or (self.probing and job is not self._probe) or not self._breaker.failed(monotonic()):
             return
+        self._probe = None
         self._executor.handler = self._handler
         self._opened += 1
         policy = self._breaker.policy
@@ -94,6 +95,7 @@ class Rest:
         self._probe = job
         self._handler(job)
         if self._breaker is not None and self._probe is job and self._breaker.succeeded():
+            self._probe = None
             self._executor.handler = self._handler
             LOGGER.info("A job of %s succeeded again: it goes on", self._topic, extra={"event": "breaker_closed", "topic": self._topic})
             self._changed()
