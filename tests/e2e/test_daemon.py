@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hopd.demo.node_control import NodeControl
+from tests.support.channels import channel_pids
 from tests.support.daemon import Daemon, handler, put, wait_empty, wait_ready
 from tests.support.process import Processes
 
@@ -111,11 +112,13 @@ def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives_on(
 
 
 def test_two_instances_of_one_config_share_the_jobs(start: Start, broker: NodeControl, topic_name: str, processes: Processes) -> None:
-    daemon = start({topic_name: handler("nap", concurrency=1)}).wait_consuming()
+    daemon = start({topic_name: handler("nap", concurrency=1)}, broker={"connection_name": topic_name}).wait_consuming()
     environment = daemon.ledger.environment
     second = processes.hopd("run", "-c", str(daemon.path), "--instance", "02", env=environment)
     other = daemon.socket.replace("hopd.sock", "hopd-02.sock")
     second.wait_for("topic_consuming")
+
+    assert channel_pids(broker, f"{topic_name}@02-consume")
 
     put(broker.url, daemon.ledger, topic_name, 100)
     wait_empty(broker, topic_name)

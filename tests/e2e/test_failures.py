@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 
 from hopd import names
@@ -104,3 +106,32 @@ def test_a_job_is_settled_once_however_often_its_handler_does(start: Start, brok
     assert not daemon.events("topic_lost")
     assert len(daemon.events("settled_twice")) == (5 if how == b"twice" else 0)
     wait_empty(broker, topic_name)
+
+
+def test_odd_messages_are_handled_or_buried_as_they_came_and_harm_nobody(start: Start, broker: NodeControl, topic_name: str) -> None:
+    """No properties, an empty body, a time in milliseconds, a header nested more deeply than anybody reads: fault 20."""
+    daemon = start({topic_name: handler("misbehave", concurrency=1)})
+    deep: dict[str, Any] = {}
+    for _ in range(100):
+        deep = {"x": deep}
+    odd = [
+        pika.BasicProperties(),
+        pika.BasicProperties(timestamp=1_700_000_000_000),
+        pika.BasicProperties(timestamp=2**64 - 1),
+        pika.BasicProperties(headers={"deep": deep}),
+    ]
+
+    with closing(pika.BlockingConnection(pika.URLParameters(broker.url))) as connection:
+        channel = connection.channel()
+        for properties in odd:
+            channel.basic_publish("", topic_name, b"", properties)
+    put(broker.url, daemon.ledger, topic_name, 1)
+    status = daemon.wait_count(topic_name, "done", len(odd))
+
+    assert (status["failed"], status["buried"], status["lost"]) == (1, 1, 0)
+    assert not daemon.events("broker_lost")
+    with work_queue(broker.url) as queue:
+        job = queue.get_topic(names.buried(topic_name)).pull(timeout=10)
+        assert "UndecodableJob" in job.headers[names.REASON]
+        assert len(job.headers[names.RAW_PROPERTIES]) > 500
+        job.done()
