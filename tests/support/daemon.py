@@ -57,7 +57,7 @@ class Daemon(HopdProcess):
         """Wait until it answers on its socket."""
 
         def answers() -> bool:
-            assert self.process.alive, self.process.describe()
+            self.check_alive()
             return bool(self.states())
 
         wait_until(answers, PATIENCE, "the daemon answers")

@@ -67,11 +67,16 @@ class HopdProcess:
         except HopError:
             return {}
 
+    def check_alive(self) -> None:
+        """RuntimeError, for which nobody waits on, when the process has ended."""
+        if not self.process.alive:
+            raise RuntimeError(f"hopd has ended: {self.process.describe()}")
+
     def wait_consuming(self, *topics: str, timeout: float = START_TIMEOUT) -> HopdProcess:
         """Wait until these topics, or all, are consumed."""
 
         def consuming() -> bool:
-            assert self.process.alive, self.process.describe()
+            self.check_alive()
             states = self.states()
             return bool(states) and all(states[name] == "consuming" for name in topics or states)
 
