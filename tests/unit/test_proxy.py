@@ -186,8 +186,8 @@ def test_a_target_that_is_away_resets_the_client() -> None:
 
     with (
         Proxy(port) as proxy,
+        pytest.raises(ConnectionResetError),  # when it reads, or while it still connects
         socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
-        pytest.raises(ConnectionResetError),
     ):
         client.recv(1)
 
