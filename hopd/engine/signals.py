@@ -5,7 +5,7 @@ installs its handler once, any `signal.signal` replaces it for good, and install
 Two things keep them: `signal.signal` leaves them alone as long as hopd runs, and now and then they are set again (`arm`), in
 case that C code has changed them behind Python's back.
 
-In a forked child they are what they are in any Python: there multiprocessing's `terminate` has to end it.
+In a forked child they have their default effect: there multiprocessing's `terminate` has to end it.
 """
 
 from __future__ import annotations
@@ -86,6 +86,6 @@ class Signals:
         if self._kept:
             signal.signal = _set_handler
             for number in self._actions:
-                _set_handler(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+                _set_handler(number, signal.SIG_DFL)
             self._unblock()
             self._kept = False
