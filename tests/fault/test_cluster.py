@@ -1,4 +1,4 @@
-"""A cluster of three nodes, quorum topics, and any of the nodes killed under load."""
+"""A cluster of three nodes: any of them is killed under load, and a topic's own node is away. Each test leaves all of them serving."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from hopd import PutError, WorkQueue
 from tests.support.cluster import Cluster
+from tests.support.daemon import Daemon, handler, put, wait_empty
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
+from tests.support.library import work_queue
 from tests.support.process import Processes
 from tests.support.stamp import put_at, stamped
 from tests.support.waiting import wait_until
@@ -30,7 +32,7 @@ PACE = 0.01
 PRODUCERS = 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with Cluster(3) as cluster:
         yield cluster.wait_ready()
@@ -98,3 +100,30 @@ def test_any_node_of_a_cluster_may_be_killed_under_load(
     assert not ledger.unexpected()
     assert ledger.duplicates() <= len(cluster.nodes) * (daemon.topic(TOPIC)["prefetch"] + PRODUCERS)
     assert max(took.values()) < CONSUMING_WITHIN + SLACK
+
+
+@pytest.mark.broker
+def test_a_topic_whose_node_is_away_backs_off_and_the_others_run(cluster: Cluster, processes: Processes, tmp_path: Path) -> None:
+    # Given two classic topics, each at home on a node of its own, and a daemon that is connected to one of these
+    home, other, _ = cluster.nodes
+    for node, topic in ((home, "here"), (other, "away")):
+        with work_queue(node.url) as queue:
+            queue.get_topic(topic)
+    daemon = Daemon(processes, tmp_path, home.url, {"here": handler("record"), "away": handler("record")}).wait_consuming()
+
+    # When the other node dies
+    other.kill()
+    status = daemon.wait_state("away", "failed")
+    wait_until(lambda: len(daemon.events("topic_refused")) >= 3, 60, "it was asked for a few times")
+    put(home.url, daemon.ledger, "here", 20)
+    daemon.wait_count("here", "done", 20)
+
+    # Then only its topic waits, and is consumed when the node is back, on the connection that was there all the time
+    assert "404" in status["reason"]
+    other.start()
+    other.wait_ready()
+    daemon.wait_consuming()
+    put(home.url, daemon.ledger, "away", 20)
+    daemon.wait_count("away", "done", 20)
+    wait_empty(home, "here", "away")
+    assert not daemon.events("broker_lost")
