@@ -13,6 +13,7 @@ import pytest
 from pika import spec
 
 from hopd.amqp import frames
+from hopd.amqp import publisher as publisher_module
 from hopd.amqp.properties import Properties, encode
 from hopd.amqp.publisher import WINDOW, Outgoing, Publisher
 from hopd.amqp.wire import Confirm, Returned
@@ -153,9 +154,10 @@ def soon(seconds: float = 10.0) -> float:
 def under_way(pool: ThreadPoolExecutor, publisher: Publisher, broker: FakeConnection, *messages: Outgoing) -> list[Future[None]]:
     """Publish each in a thread of its own; returns when all were sent, in their order."""
     futures = []
+    before = len(broker.sent)
     for each in messages:
         futures.append(pool.submit(publisher.publish, each, soon()))
-        wait_until(lambda: len(broker.sent) == len(futures))
+        wait_until(lambda: len(broker.sent) == before + len(futures))
     return futures
 
 
@@ -200,6 +202,56 @@ def test_a_message_the_broker_does_not_take_is_refused(publisher: Publisher, bro
 
     with pytest.raises(PutRefused):
         publisher.publish(message(), soon())
+
+
+def refuse(broker: FakeConnection) -> Callable[[int], None]:
+    return lambda number: broker.confirm(number, accepted=False)
+
+
+def test_a_channel_that_refused_is_replaced(publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ may refuse for ever on a channel what it takes on the next."""
+    monkeypatch.setattr(publisher_module, "RENEW_AFTER", -1.0)
+    broker.answer = refuse(broker)
+    with pytest.raises(PutRefused):
+        publisher.publish(message(), soon())
+
+    broker.answer = lambda _number: broker.confirm(1)
+    publisher.publish(message(), soon())
+
+    assert [channel.abandoned for channel in broker.channels] == [True, False]
+
+
+def test_a_young_channel_is_not_replaced_for_a_refusal(
+    publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full queue refuses everything: that must not cost a channel each time."""
+    monkeypatch.setattr(publisher_module, "RENEW_AFTER", 1000.0)
+    broker.answer = refuse(broker)
+
+    for _ in range(3):
+        with pytest.raises(PutRefused):
+            publisher.publish(message(), soon())
+
+    assert len(broker.channels) == 1
+
+
+def test_a_replaced_channel_stays_until_what_is_under_way_on_it_is_confirmed(
+    pool: ThreadPoolExecutor, publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "RENEW_AFTER", -1.0)
+    slow, refused = under_way(pool, publisher, broker, message("1"), message("2"))
+    broker.confirm(2, accepted=False)
+    (new,) = under_way(pool, publisher, broker, message("3"))
+    old = broker.channels[0]
+    stayed = not old.abandoned
+
+    with broker.lock:
+        old.on_event(Confirm(1, 1, False, True))
+    broker.confirm(1)
+
+    assert isinstance(refused.exception(10), PutRefused)
+    assert (slow.result(10), new.result(10)) == (None, None)
+    assert (stayed, old.abandoned) == (True, True)
 
 
 def test_a_returned_message_is_unroutable(publisher: Publisher, broker: FakeConnection) -> None:
