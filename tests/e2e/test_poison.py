@@ -127,6 +127,21 @@ def test_killers_among_thousands_of_healthy_jobs_are_buried_and_all_others_done(
     assert supervised.stop() == 0
 
 
+def test_a_killer_in_a_quorum_topic_is_found_too(place: Place, queue: WorkQueue, topic_name: str, ledger: Ledger) -> None:
+    # Given a killer in a topic whose queue gives back what a dead process had in its own order
+    topic = queue.topic(topic_name, queue_type="quorum")
+    topic.declare()
+    put(topic, ledger, 300, killer="segfault")
+    grave = queue.topic(names.buried(topic_name), queue_type="quorum")
+    grave.declare()
+    # When a daemon that is started again whenever it dies has worked on it
+    supervised = place.start(concurrency=5, max_crashes=2, queue_type="quorum")
+    supervised.until(lambda: grave.ready() == 1 and not ledger.lost(), "the killer is buried and the others done")
+    # Then it, and only it, is buried
+    assert set(dig_up(queue, topic_name)) == {"killer"}
+    assert supervised.deaths <= 1 + 1 + 2
+
+
 def test_two_daemons_that_share_a_killer_both_survive_it(place: Place, queue: WorkQueue, topic_name: str, ledger: Ledger) -> None:
     # Given two daemons on one topic, and a killer among healthy jobs
     daemons = [place.start(name, concurrency=5, max_crashes=2) for name in ("one", "two")]
