@@ -11,6 +11,7 @@ from tests.soak.schedule import Fault
 from tests.soak.topics import TOPICS
 from tests.support.broker import START_TIMEOUT
 from tests.support.channels import break_channel
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.soak.daemons import Daemon
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 #: A cut happens within this many bytes: in the middle of a frame, of a handshake, of a body.
 CUT_WITHIN = 20_000
+
+#: How long is waited for a poisonous job to end its first process. Seconds.
+POISON_TIMEOUT = 10.0
 
 #: How many bytes a write has while the network is sliced, and how long each is held while it is slow (seconds).
 SLICES = (1, 7, 100)
@@ -187,7 +191,12 @@ def _steer(daemon: Daemon, command: str, topic: str) -> bool:
 
 
 def _poison(stage: Stage, fault: Fault) -> str:
+    before = len(stage.keeper.poisoned)
     stage.load.put("poison")
+    try:
+        wait_until(lambda: len(stage.keeper.poisoned) > before, POISON_TIMEOUT)
+    except AssertionError:
+        return "nobody took it yet"
     return ""
 
 

@@ -51,8 +51,8 @@ KINDS: Mapping[str, Kind] = {
     "daemon_freeze": Kind(0.5, 9.0, share=2),
     "topic_paused": Kind(0.5, 4.0, share=2),
     # the jobs
-    "poison": Kind(0.0, 0.0, mending=2.0),
-    "outage": Kind(1.0, 4.0),
+    "poison": Kind(0.0, 0.0, mending=2.0, one_daemon=False),
+    "outage": Kind(1.0, 4.0, one_daemon=False),
 }
 
 
