@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tests.soak import report
@@ -54,28 +55,37 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(directory: Path, faults: list[Fault], seconds: float, options: argparse.Namespace) -> list[str]:
-    with Stage(directory, options.daemons, options.rate) as stage:
+    # The pool ends last: a daemon is killed with the thread that started it.
+    with ThreadPoolExecutor(options.daemons * 2 + 2) as pool, Stage(directory, options.daemons, options.rate) as stage:
         stage.begin()
-        happened = _soak(stage, faults, seconds)
+        happened = _soak(stage, pool, faults, seconds)
         evidence = stage.end(_bound(stage, happened))
         print(report.table(happened))
         print(report.counts(evidence, len(stage.keeper.poisoned), dict(stage.load.errors)))
     return violations(evidence)
 
 
-def _soak(stage: Stage, faults: list[Fault], seconds: float) -> list[report.Happened]:
-    """One fault after the other; one that comes due while another lasts happens right after it."""
-    happened = []
+def _soak(stage: Stage, pool: Executor, faults: list[Fault], seconds: float) -> list[report.Happened]:
+    """Each fault at its time, or as soon as the one before it that is done to the same thing is over."""
     started = time.monotonic()
+    under_way: dict[tuple[str, int], Future[report.Happened]] = {}
+    all_of_them = []
     for fault in faults:
         _sleep_until(started + fault.at)
-        at = time.monotonic()
-        remark = inject(stage, fault)
-        recovery = stage.watch.expect(daemon.number for daemon in stage.hit(fault.target))
-        happened.append(report.Happened(fault, at - started, time.monotonic() - at, remark, recovery))
-        print(f"  {at - started:6.1f}  {fault} {remark}", flush=True)
+        if fault.done_to in under_way:
+            wait([under_way[fault.done_to]])
+        under_way[fault.done_to] = pool.submit(_happen, stage, fault, started)
+        all_of_them.append(under_way[fault.done_to])
     _sleep_until(started + seconds)
-    return happened
+    return [future.result() for future in all_of_them]
+
+
+def _happen(stage: Stage, fault: Fault, started: float) -> report.Happened:
+    at = time.monotonic()
+    print(f"  {at - started:6.1f}  {fault}", flush=True)
+    remark = inject(stage, fault)
+    recovery = stage.watch.expect(daemon.number for daemon in stage.hit(fault.target))
+    return report.Happened(fault, at - started, time.monotonic() - at, remark, recovery)
 
 
 def _sleep_until(at: float) -> None:

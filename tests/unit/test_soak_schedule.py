@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.soak.faults import INJECTORS
@@ -30,6 +32,15 @@ def test_faults_come_in_order_and_leave_time_at_both_ends(seed: int) -> None:
     assert times == sorted(times)
     assert times[0] >= FIRST_AT
     assert times[-1] < 120 - LAST_BEFORE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_some_faults_happen_together_but_never_to_the_same_thing(seed: int) -> None:
+    faults = plan(seed, 600, 3)
+    together = [(one, other) for one, other in pairwise(faults) if other.at < one.at + one.seconds]
+
+    assert together
+    assert all(one.done_to != other.done_to for one, other in together)
 
 
 @pytest.mark.parametrize("daemons", [1, 3])
