@@ -225,17 +225,17 @@ def test_without_descriptors_a_lost_connection_is_tried_for_until_it_can_be_made
     # Given a daemon that can open nothing more
     daemon = start()
     with ControlConnection(daemon.socket) as client:
+        status(client)
         leave_descriptors(daemon, 0)
-        # When its connection is lost, and something else takes its descriptor
-        proxy.refuse()
-        proxy.reset()
-        wait_until(lambda: status(client)["broker"]["state"] != "open", PATIENCE, "it is lost")
-        fillers = [ControlConnection(daemon.socket) for _ in range(5)]
-        proxy.heal()
-        # Then it tells why there is none, and goes on trying
-        wait_until(lambda: os.strerror(errno.EMFILE) in str(status(client)["broker"]["reason"]), PATIENCE, "it tells")
-        for filler in fillers:
-            filler.socket.close()
+        with ExitStack() as fillers:
+            # When its connection is lost, and others take the descriptor
+            proxy.refuse()
+            proxy.reset()
+            for _ in range(5):
+                fillers.enter_context(ControlConnection(daemon.socket))
+            # Then it tells why there is none
+            wait_until(lambda: os.strerror(errno.EMFILE) in str(status(client)["broker"]["reason"]), PATIENCE, "it tells")
+            proxy.heal()
         # And has one when it can be made
         wait_until(lambda: status(client)["broker"]["state"] == "open", PATIENCE, "it is back")
     daemon.wait_consuming()
