@@ -84,28 +84,26 @@ def key_of(topic: str, delivery: Delivery) -> JobKey:
 
 def parse(journal: bytes) -> History:
     """Read a journal, however it ends. A line that makes no sense says nothing: the last one may be torn."""
-    running: list[tuple[JobKey, bool]] = []
+    # Twice, if it was lost and came again; each end ends one of them.
+    running: dict[JobKey, list[bool]] = {}
     named: dict[JobKey, Record] = {}
     for line in journal.split(b"\n"):
         entry = _entry(line)
         if entry is None:
             continue
-        kind, key = entry.kind, entry.key
-        if kind == NAMED:
+        key = entry.key
+        if entry.kind == NAMED:
             named[key] = entry.record
-        elif kind == RUNNING:
-            running.append((key, entry.alone))
+        elif entry.kind == RUNNING:
+            running[key] = [*running.pop(key, []), entry.alone]  # the last to start is the last here
         else:
             named.pop(key, None)
-            running = _without_first(running, key)
-    alone = len({key for key, _ in running}) == 1 or (bool(running) and running[-1][1])
-    return History(tuple(key for key, _ in running), named, alone)
-
-
-def _without_first(running: list[tuple[JobKey, bool]], key: JobKey) -> list[tuple[JobKey, bool]]:
-    """A job may run twice at once, when it was lost and came again; each end ends one of them."""
-    index = next((index for index, (other, _) in enumerate(running) if other == key), len(running))
-    return running[:index] + running[index + 1 :]
+            if len(running.get(key, ())) > 1:
+                running[key].pop(0)
+            else:
+                running.pop(key, None)
+    alone = len(running) == 1 or (bool(running) and next(reversed(running.values()))[-1])
+    return History(tuple(running), named, alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def judge(history: History, *, died: bool, now: float) -> dict[JobKey, Record]:
     """Who is named from now on. `died` tells whether the process ended uncleanly: else nobody is charged with anything."""
     named = {key: record for key, record in history.named.items() if now - record.at < FORGET_AFTER}
     if died:
-        for key in dict.fromkeys(history.running):
+        for key in history.running:
             before = named.get(key, Record(0, 0, now))
             charged = history.alone and key == history.running[-1]
             named[key] = Record(before.crashes + charged, before.deaths + 1, now)
@@ -163,6 +161,7 @@ class Journal:
     def __init__(self, prefix: str, now: float) -> None:
         self._marker, self._path = prefix + ".running", prefix + ".suspects"
         self._torn = False
+        self._pid = os.getpid()
         os.makedirs(os.path.dirname(prefix) or ".", mode=0o700, exist_ok=True)
         self.died = os.path.lexists(self._marker)
         self._lock = _claim(self._marker)
@@ -193,6 +192,8 @@ class Journal:
         os.close(self._lock)
 
     def _append(self, line: bytes) -> None:
+        if os.getpid() != self._pid:
+            return  # a child that a suspect has forked says nothing about the suspect
         if self._torn:
             line = b"\n" + line  # the disk was full in the middle of a line
         self._torn = True
