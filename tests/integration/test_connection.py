@@ -244,7 +244,7 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed_in_time(broker: NodeContr
 
     # Then that is noticed, for the broker was silent
     wait_until(lambda: not connection.is_open, timeout=heartbeat + 5.0)
-    assert "silent" in (link.status().reason or "")
+    wait_until(lambda: "silent" in (link.status().reason or ""), why="the link says so")
     proxy.heal()
     assert link.connection(soon()) is not connection
     link.close(soon())
