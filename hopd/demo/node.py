@@ -13,6 +13,7 @@ kills the node and removes its directory when the pipe closes.
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import secrets
@@ -218,6 +219,21 @@ class PrivateNode(NodeControl):
         """The end of what the node printed, and of its log."""
         files = [self.home / "output", *sorted((self.home / "log").glob("*.log"))]
         return "\n".join(line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()[-_LAST_WORDS:])
+
+    # --- making all its clients suffer -----------------------------------------------------------------------
+
+    def set_alarm(self, resource: str = "memory") -> None:
+        """Raise a `memory` or `disk` alarm: the node stops reading connections that publish."""
+        self.eval(f"rabbit_alarm:set_alarm({{{{resource_limit, {resource}, node()}}, []}})")
+
+    def clear_alarm(self, resource: str = "memory") -> None:
+        """End the alarm."""
+        self.eval(f"rabbit_alarm:clear_alarm({{resource_limit, {resource}, node()}})")
+
+    def close_all_connections(self, reason: str = "closed for a test") -> None:
+        """Force every AMQP connection closed with code 320, as an operator would."""
+        text = base64.b64encode(reason.encode()).decode()
+        self.eval(f'rabbit_networking:close_connections(rabbit_networking:connections(), base64:decode("{text}"))')
 
     # --- the inside -----------------------------------------------------------------------------
 

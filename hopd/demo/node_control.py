@@ -1,4 +1,4 @@
-"""Ask things of a running private RabbitMQ node, and make it suffer for a test.
+"""Ask things of a running private RabbitMQ node, also of one that others use at the same time: nothing here disturbs them.
 
 An Erlang node answers Erlang: `erl_call`, a small C program that comes with Erlang, evaluates an expression inside the
 node in about 10 ms, where `rabbitmqctl` boots a virtual machine for half a second. Where it is missing `rabbitmqctl` is used.
@@ -110,21 +110,6 @@ class NodeControl:
     def connections(self) -> int:
         """How many AMQP connections the node holds."""
         return int(self.eval("length(rabbit_networking:connections())"))
-
-    # --- making it suffer -----------------------------------------------------------------------
-
-    def set_alarm(self, resource: str = "memory") -> None:
-        """Raise a `memory` or `disk` alarm: the node stops reading connections that publish."""
-        self.eval(f"rabbit_alarm:set_alarm({{{{resource_limit, {resource}, node()}}, []}})")
-
-    def clear_alarm(self, resource: str = "memory") -> None:
-        """End the alarm."""
-        self.eval(f"rabbit_alarm:clear_alarm({{resource_limit, {resource}, node()}})")
-
-    def close_all_connections(self, reason: str = "closed for a test") -> None:
-        """Force every AMQP connection closed with code 320, as an operator would."""
-        text = base64.b64encode(reason.encode()).decode()
-        self.eval(f'rabbit_networking:close_connections(rabbit_networking:connections(), base64:decode("{text}"))')
 
     # --- how it is reached ----------------------------------------------------------------------
 

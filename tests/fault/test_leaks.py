@@ -67,7 +67,7 @@ def connection_pids(node: NodeControl) -> set[str]:
     return set(re.findall(r"<[0-9.]+>", node.eval("rabbit_networking:connections()")))
 
 
-def close_all(node: NodeControl, expected: int) -> None:
+def close_all(node: PrivateNode, expected: int) -> None:
     """Close all connections and wait until there are as many new ones."""
     before = connection_pids(node)
     node.close_all_connections()

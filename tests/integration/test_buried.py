@@ -11,6 +11,7 @@ from hopd import BuriedJob, Message, NotBuried, PutManyFailed, Topic, Unroutable
 from hopd.amqp.properties import Properties
 from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 #: How long a job that must not come is waited for. Seconds.
@@ -252,10 +253,17 @@ def test_a_kicked_job_does_not_expire(topic: Topic, broker: NodeControl) -> None
 # --- faults -------------------------------------------------------------------------------------
 
 
-def test_looking_goes_on_when_the_connection_was_lost(topic: Topic, broker: NodeControl) -> None:
-    bury(topic, *"abc")
-    topic.buried()
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_looking_goes_on_when_the_connection_was_lost(
+    broker: NodeControl, proxy: Proxy, exchange_name: str, topic_name: str, queue_type: str
+) -> None:
+    with work_queue(proxy.through(broker.url), exchange=exchange_name, queue_type=queue_type) as queue:
+        topic = queue.get_topic(topic_name)
+        bury(topic, *"abc")
+        topic.buried()
+        connection = queue.consuming.open_connection()
 
-    broker.close_all_connections()
+        proxy.reset()
+        wait_until(lambda: queue.consuming.open_connection() is not connection)
 
-    assert wait_until(lambda: ids(topic.buried()) == ["a", "b", "c"], 20)
+        assert wait_until(lambda: ids(topic.buried()) == ["a", "b", "c"], 20)

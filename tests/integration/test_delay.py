@@ -10,6 +10,7 @@ import pytest
 
 from hopd import BrokerBlocked, Job, Message, PullTimeout, PutManyFailed, Topic, Unroutable, WorkQueue, names
 from hopd.amqp.properties import Properties
+from hopd.demo.node import PrivateNode
 from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
 from tests.support.waiting import wait_until
@@ -163,7 +164,7 @@ def test_of_many_those_whose_retry_queue_was_deleted_are_told(queue: WorkQueue, 
 # --- a broker that takes nothing ----------------------------------------------------------------
 
 
-def test_under_an_alarm_an_early_job_is_held_and_given_back(own_node: NodeControl) -> None:
+def test_under_an_alarm_an_early_job_is_held_and_given_back(own_node: PrivateNode) -> None:
     with work_queue(own_node.url) as queue:
         topic = queue.get_topic("emails")
         topic.put(b"now")
