@@ -26,6 +26,9 @@ MAX_NODES = 100_000
 #: Characters of a number; more is text that lacks its quotes (Python refuses to convert 4,300 digits).
 MAX_NUMBER = 100
 
+#: libyaml from 0.2.6 on stops at 1,000 levels, and may look that far ahead before it tells of the first.
+_LIBYAMLS_LIMIT = "maximum nesting depth"
+
 _NEEDS = "a config needs at least   topics: {emails: {handler: myapp.jobs:send_email}}"
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: twenty times as fast
 
@@ -52,6 +55,8 @@ def parse(file: str, data: bytes) -> tuple[Mapping, list[Problem]]:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         syntax = explain(error, text)
+        if _LIBYAMLS_LIMIT in (error.problem or ""):
+            builder.stop(syntax.line, syntax.column, f"more than {MAX_DEPTH} levels deep")
         builder.stop(syntax.line, syntax.column, str(syntax))
     except yaml.YAMLError as error:
         builder.stop(0, 0, f"not valid YAML: {error}")
