@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -54,6 +55,7 @@ def run(path: str | None, instance: str | None) -> None:
 
     monkey.patch_all()
     _stand_on_all_streams()
+    _leave_when_asked()
     sys.exit(_run(path or _find_config(), instance))
 
 
@@ -94,6 +96,15 @@ def _stand_on_all_streams() -> None:
     streams.occupy()
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open for life
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _leave_when_asked() -> None:
+    """Hear signals also before the daemon does: importing handlers may take long. Nothing has begun yet that had to be ended in order.
+
+    Not by SystemExit, which an import that catches everything would swallow.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: os._exit(exitcodes.STOPPED))
 
 
 def _find_config() -> str:

@@ -15,6 +15,7 @@ from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, wait_ready
 from tests.support.process import Process, Processes
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 #: What leaving may take beyond the grace period when the broker does not answer: last words on channel and connection, and the
 #: start of nothing else; and the same again, because the machine is busy. Seconds.
@@ -60,6 +61,21 @@ def test_an_idle_daemon_leaves_at_once_and_takes_its_socket_along(start: Start, 
     assert daemon.leave(number, AT_ONCE) == 0
     assert not os.path.exists(daemon.socket)
     assert daemon.events("stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_daemon_that_still_imports_its_handlers_leaves_at_once(processes: Processes, tmp_path: Path, number: signal.Signals) -> None:
+    """By an import, too, that catches everything."""
+    (tmp_path / "slow.py").write_text("open('importing', 'w')\nimport time\ntry:\n    time.sleep(600)\nfinally:\n    time.sleep(600)\n")
+    (tmp_path / "hopd.yaml").write_text(
+        "broker: {url: 'amqp://127.0.0.1:9/'}\nimport_path: [.]\ncontrol: {socket: hopd.sock}\ntopics: {a: {handler: 'slow:run'}}\n"
+    )
+    daemon = processes.hopd("run", "-c", "hopd.yaml", cwd=tmp_path)
+    wait_until((tmp_path / "importing").exists)
+
+    daemon.signal(number)
+
+    assert leaves(daemon) == 0
 
 
 def test_a_busy_daemon_lets_running_jobs_finish_and_returns_the_others_unharmed(busy: Start, broker: NodeControl, topic_name: str) -> None:
