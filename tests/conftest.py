@@ -24,8 +24,9 @@ from tests.support.proxy import Proxy
 _DIRECTORY = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[support.SharedNode]()
 
-# The time that one example takes says nothing on a machine that also runs brokers.
-settings.register_profile("hopd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The time that one example takes says nothing on a machine that also runs brokers. In CI examples are the same each time, as
+# hypothesis itself has it there: a change is judged by what it changed. Elsewhere each run looks at others.
+settings.register_profile("hopd", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ)
 settings.load_profile("hopd")
 
 #: Which fixtures need a RabbitMQ.

@@ -82,7 +82,7 @@ def _soak(stage: Stage, pool: Executor, faults: list[Fault], seconds: float) -> 
 
 def _happen(stage: Stage, fault: Fault, started: float) -> report.Happened:
     at = time.monotonic()
-    print(f"  {at - started:6.1f}  {fault}", flush=True)
+    print(f"  {at - started:6.1f}  {fault}\n", end="", flush=True)  # in one piece: others print, too
     remark = inject(stage, fault)
     recovery = stage.watch.expect(daemon.number for daemon in stage.hit(fault.target))
     return report.Happened(fault, at - started, time.monotonic() - at, remark, recovery)
