@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from time import time
 from typing import Any, TypeAlias
 
 from hopd import names
-from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties, PropertiesError
+from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties, PropertiesError, Shape
 from hopd.delay import Wait, first_wait
 
 #: What may be put: bytes as they are, text as UTF-8, anything else as JSON.
@@ -18,6 +19,9 @@ Body: TypeAlias = "bytes | bytearray | memoryview | str | Mapping[str, Any] | li
 
 #: RabbitMQ closes the channel for a message whose expiry, in milliseconds, has more than 32 bits. Seconds.
 MAX_EXPIRES = (2**32 - 1) // 1000
+
+#: How many shapes of messages are kept encoded: more than a producer has kinds of jobs. A kilobyte each.
+SHAPES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +47,31 @@ class Message:
             raise ValueError("a job cannot have both a delay and expires: in the queue where it waits, expiring would end the delay")
         return wait
 
-    def encoded(self, message_id: str, durable: bool, wait: Wait | None) -> tuple[Properties, bytes]:
-        """The message's properties and body; `PropertiesError` for what cannot be put."""
+    def encoded(self, message_id: str, durable: bool, wait: Wait | None) -> tuple[bytes, bytes]:
+        """The message's encoded properties and its body; `PropertiesError` for what cannot be put."""
         body, content_type = _encode_body(self.body)
+        shape = self._shape(self.content_type or content_type, PERSISTENT if durable else TRANSIENT, wait)
+        return shape.encode(message_id, int(time())), body
+
+    def _shape(self, content_type: str | None, delivery_mode: int, wait: Wait | None) -> Shape:
+        """The properties but for id and time: encoded once for all jobs that are alike, and anew for one with headers or ids of its own."""
+        expiration = _expiration(self.expires)
+        if wait is None and not self.headers and self.correlation_id is None and self.reply_to is None:
+            try:
+                return _plain_shape(content_type, delivery_mode, self.priority, expiration, self.type)
+            except TypeError as error:  # it cannot be hashed, and so is neither text nor a number
+                raise PropertiesError(f"a job's content type, priority or type cannot be put: {error}") from error
         properties = Properties(
-            content_type=self.content_type or content_type,
+            content_type=content_type,
             headers=self._headers(wait),
-            delivery_mode=PERSISTENT if durable else TRANSIENT,
+            delivery_mode=delivery_mode,
             priority=self.priority,
             correlation_id=self.correlation_id,
             reply_to=self.reply_to,
-            expiration=_expiration(self.expires),
-            message_id=message_id,
-            timestamp=int(time()),
+            expiration=expiration,
             type=self.type,
         )
-        return properties, body
+        return Shape(properties)
 
     def _headers(self, wait: Wait | None) -> Mapping[str, Any]:
         given = self.headers or {}
@@ -66,6 +79,12 @@ class Message:
             return given
         # Headers copied from another job may hold the record of its way; the broker would act on it when the delay is over.
         return {**{key: value for key, value in given.items() if key not in names.DEAD_LETTERED}, **wait.headers}
+
+
+@lru_cache(maxsize=SHAPES)
+def _plain_shape(content_type: str | None, delivery_mode: int, priority: int | None, expiration: str | None, kind: str | None) -> Shape:
+    properties = Properties(content_type=content_type, delivery_mode=delivery_mode, priority=priority, expiration=expiration, type=kind)
+    return Shape(properties)
 
 
 def _expiration(seconds: float | None) -> str | None:

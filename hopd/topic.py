@@ -162,7 +162,7 @@ class Topic:
         message_id = message.message_id or self._owner.new_id()
         properties, body = message.encoded(message_id, self._queue.durable, wait)
         exchange, key = (self._owner.exchange, self.name) if wait is None else (names.DEFAULT_EXCHANGE, self.aside.queue(wait.step))
-        return Outgoing(exchange, key, encode(properties), body, message_id)
+        return Outgoing(exchange, key, properties, body, message_id)
 
     # --- pull ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pika import spec
 
-from hopd.amqp.properties import PERSISTENT, Properties, PropertiesError, decode, encode
+from hopd.amqp.properties import PERSISTENT, Properties, PropertiesError, Shape, decode, encode
 
 TEXT = st.none() | st.text(max_size=60)
 HEADERS = st.dictionaries(
@@ -63,6 +64,19 @@ def test_properties_without_headers_are_encoded_as_pika_does(properties: Propert
     )
 
     assert encode(properties) == b"".join(theirs.encode())
+
+
+@given(ALL, st.text(max_size=60), st.integers(0, 2**64 - 1))
+def test_a_shape_gives_each_message_its_own_id_and_timestamp(properties: Properties, message_id: str, timestamp: int) -> None:
+    encoded = Shape(properties).encode(message_id, timestamp)
+
+    assert encoded == encode(replace(properties, message_id=message_id, timestamp=timestamp))
+
+
+@pytest.mark.parametrize("message_id", ["x" * 256, "\ud800", 7])
+def test_an_id_that_no_field_can_hold_is_refused_by_its_shape(message_id: Any) -> None:
+    with pytest.raises(PropertiesError, match="message_id"):
+        Shape(Properties()).encode(message_id, 0)
 
 
 def test_no_properties_are_two_bytes() -> None:
