@@ -19,6 +19,7 @@ _settle = struct.Struct(">BHIHHQBB").pack
 _method_head = struct.Struct(">BHIHHH").pack
 _header_head = struct.Struct(">BHIHHQ").pack
 _frame_head = struct.Struct(">BHI").pack
+_next_frame_head = struct.Struct(">BBHI").pack  # the end mark of one frame and the head of the next
 
 
 def ack(channel: int, tag: int, multiple: bool) -> bytes:
@@ -36,16 +37,20 @@ def nack(channel: int, tag: int, requeue: bool) -> bytes:
     return _settle(METHOD, channel, 13, 60, 120, tag, 2 if requeue else 0, FRAME_END)
 
 
-def publish(channel: int, exchange: bytes, routing_key: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:
-    """The frames of a mandatory basic.publish. `properties` are encoded already; names are at most 255 bytes of UTF-8."""
+def publish_method(channel: int, exchange: bytes, routing_key: bytes) -> bytes:
+    """The method frame of a mandatory basic.publish: the same for every message to one place. Names are at most 255 bytes of UTF-8."""
     names = bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
-    method = _method_head(METHOD, channel, 7 + len(names), 60, 40, 0) + names + b"\x01\xce"
-    header = _header_head(HEADER, channel, HEADER_FIXED + len(properties), 60, 0, len(body)) + properties + b"\xce"
+    return _method_head(METHOD, channel, 7 + len(names), 60, 40, 0) + names + b"\x01\xce"
+
+
+def publish(method: bytes, channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:
+    """The frames of a message: its method frame, from `publish_method`, and its content. `properties` are encoded already."""
     size = len(body)
+    header = _header_head(HEADER, channel, HEADER_FIXED + len(properties), 60, 0, size)
     room = frame_max - FRAME_OVERHEAD
-    if size <= room:
-        return method + header + (_frame_head(BODY, channel, size) + body + b"\xce" if size else b"")
-    pieces = [method, header]
+    if 0 < size <= room:
+        return b"".join((method, header, properties, _next_frame_head(FRAME_END, BODY, channel, size), body, b"\xce"))
+    pieces = [method, header, properties, b"\xce"]
     for start in range(0, size, room):
         piece = body[start : start + room]
         pieces += (_frame_head(BODY, channel, len(piece)), piece, b"\xce")

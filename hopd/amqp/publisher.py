@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from time import monotonic
 from typing import Protocol
@@ -37,6 +38,9 @@ from hopd.errors import (
 
 #: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
 WINDOW = 1000
+
+#: For how many exchanges and routing keys the method frame is kept encoded: more than a producer has topics. Half a kilobyte each.
+PLACES = 1024
 
 #: How old a channel is at least when it is replaced because of a refusal: a full queue refuses everything, on any channel. Seconds.
 RENEW_AFTER = 0.5
@@ -166,8 +170,12 @@ def _frames(message: Outgoing, channel: int, frame_max: int) -> bytes:
     room = frame_max - frames.FRAME_OVERHEAD - frames.HEADER_FIXED
     if len(message.properties) > room:
         raise PutTooLarge(f"{_target(message)} has {len(message.properties)} bytes of headers and other properties, {room} is the most")
-    exchange, key = _name(message.exchange), _name(message.routing_key)
-    return frames.publish(channel, exchange, key, message.properties, message.body, frame_max)
+    return frames.publish(_method(channel, message.exchange, message.routing_key), channel, message.properties, message.body, frame_max)
+
+
+@lru_cache(maxsize=PLACES)
+def _method(channel: int, exchange: str, routing_key: str) -> bytes:
+    return frames.publish_method(channel, _name(exchange), _name(routing_key))
 
 
 def _name(text: str) -> bytes:

@@ -64,8 +64,9 @@ def send_raw(queue: WorkQueue, topic: str, properties: bytes, body: bytes) -> No
     deadline = monotonic() + 20
     connection = queue.publishing.connection(deadline)
     channel = connection.channel(deadline, ack_window=0.0)
+    method = frames.publish_method(channel.number, queue.exchange.encode(), topic.encode())
     with connection.lock:
-        connection.send(frames.publish(channel.number, queue.exchange.encode(), topic.encode(), properties, body, connection.frame_max))
+        connection.send(frames.publish(method, channel.number, properties, body, connection.frame_max))
     channel.close(deadline)
 
 

@@ -407,8 +407,9 @@ def unreadable(queue: WorkQueue, topic: Topic) -> Job:
     deadline = monotonic() + 20
     connection = queue.publishing.connection(deadline)
     channel = connection.channel(deadline, ack_window=0.0)
+    method = frames.publish_method(channel.number, queue.exchange.encode(), topic.name.encode())
     with connection.lock:
-        connection.send(frames.publish(channel.number, queue.exchange.encode(), topic.name.encode(), BROKEN, b"body", connection.frame_max))
+        connection.send(frames.publish(method, channel.number, BROKEN, b"body", connection.frame_max))
     return pulled(topic)
 
 

@@ -48,7 +48,8 @@ def test_a_publish_is_pikas_mandatory_publish(size: int, channel: int, exchange:
     raw = b"".join(properties.encode())
 
     # When it is encoded for frames of 4096 bytes
-    ours = frames.publish(channel, exchange.encode(), key.encode(), raw, body, 4096)
+    method = frames.publish_method(channel, exchange.encode(), key.encode())
+    ours = frames.publish(method, channel, raw, body, 4096)
 
     # Then it is the method, the header and as few body frames as pika would send
     head = pikas(channel, spec.Basic.Publish(exchange=exchange, routing_key=key, mandatory=True))
