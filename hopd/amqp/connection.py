@@ -197,7 +197,8 @@ class Connection:
 
     def _emit(self, data: bytes) -> None:
         self._outbox.append(data)
-        self._wakeup.set()
+        if not self._wakeup.is_set():  # the writer clears it before it looks for what is to be sent
+            self._wakeup.set()
 
     def wake(self, settlement: Settlement) -> None:
         """Something was settled; the writer asks for it. From any thread; the channels' settlements call it."""

@@ -6,11 +6,10 @@ RabbitMQ returns an unroutable message before it confirms it, on the same channe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
 from time import monotonic
 from typing import Protocol
 
@@ -39,6 +38,9 @@ from hopd.errors import (
 #: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
 WINDOW = 1000
 
+#: How many of them are waited for before more are sent: so few that the broker has the others to go on with meanwhile.
+PORTION = WINDOW // 10
+
 #: For how many exchanges and routing keys the method frame is kept encoded: more than a producer has topics. Half a kilobyte each.
 PLACES = 1024
 
@@ -65,22 +67,31 @@ class Source(Protocol):
 
 
 class _Pending:
-    """A message on its way: a gate that opens when the broker, or the end of the channel, has decided about it."""
+    """A message on its way, until the broker, or the end of the channel, has decided about it. Who waits for that brings a gate."""
 
-    __slots__ = ("_gate", "error", "message")
+    __slots__ = ("_gate", "_settled", "error", "message")
 
     def __init__(self, message: Outgoing) -> None:
         self.message = message
         self.error: PutError | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._settled = False
+        self._gate: threading.Lock | None = None
 
     def settle(self, error: PutError | None) -> None:
+        """Once. What a return said before stands."""
         self.error = error or self.error
-        self._gate.release()
+        self._settled = True
+        gate = self._gate
+        if gate is not None:
+            gate.release()
 
     def wait(self, deadline: float) -> bool:
-        return self._gate.acquire(timeout=max(0.0, deadline - monotonic()))
+        if self._settled:
+            return True
+        self._gate = gate = threading.Lock()
+        gate.acquire()
+        # Only now it is certain that `settle` sees the gate; it may have come before.
+        return self._settled or gate.acquire(timeout=max(0.0, deadline - monotonic()))
 
 
 class _ConfirmChannel:
@@ -92,8 +103,11 @@ class _ConfirmChannel:
         self._refused = False
         self._retired = False
         self._channel: Channel = connection.channel(deadline, ack_window=0.0)
-        self._pending: dict[int, _Pending] = {}  # in the order of their sequence numbers
-        self._sequence = 0
+        self._frame_max = connection.frame_max
+        self._pending: dict[int, _Pending] = {}  # by sequence number
+        self._sequence = 0  # of the last one that was sent
+        # None that is pending has a lower one. So a confirm of many begins here, and looks at each number once, however they came.
+        self._lowest = 1
         try:
             self._channel.select_confirms(self._on_event, deadline)
         except BaseException:  # also what ends a greenlet
@@ -125,7 +139,7 @@ class _ConfirmChannel:
         """Hand the message to the writer; `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing
         was sent."""
         pending = _Pending(message)
-        data = _frames(message, self._channel.number, self.connection.frame_max)
+        data = _frames(message, self._channel.number, self._frame_max)
         with self.connection.lock:
             if self._channel.lost is not None or self._retired:
                 # Whatever it was lost for, this message has no part in it.
@@ -141,11 +155,12 @@ class _ConfirmChannel:
             return
         error = None if event.accepted else PutRefused()
         self._refused |= not event.accepted
-        tags = list(takewhile(lambda tag: tag <= event.tag, self._pending)) if event.multiple else (event.tag,)
-        for tag in tags:
+        for tag in range(self._lowest, min(event.tag, self._sequence) + 1) if event.multiple else (event.tag,):
             pending = self._pending.pop(tag, None)
             if pending is not None:
                 pending.settle(error)
+        while self._lowest <= self._sequence and self._lowest not in self._pending:
+            self._lowest += 1
         self._leave_when_done()
 
     def _on_returned(self, event: Returned) -> None:
@@ -208,14 +223,16 @@ class Publisher:
         self._source = source
         self._channel: _ConfirmChannel | None = None
         self._opening = threading.Lock()
-        self._under_way = 0
-        self._idle = threading.Condition()
+        self._under_way: set[object] = set()  # one thing for each call
+        self._idle = threading.Event()
 
     def publish(self, message: Outgoing, deadline: float) -> None:
         """Return when the broker has confirmed the message. A `PutError` says what is known otherwise; see the errors."""
-        with self._count():
-            pending = self._send(message, deadline)
-            self._await(pending, deadline)
+        self._under_way.add(call := object())
+        try:
+            self._await(self._send(message, deadline), deadline)
+        finally:
+            self._ended(call)
 
     def publish_many(self, messages: Iterable[Outgoing], timeout: float) -> tuple[int, dict[int, PutError]]:
         """Publish with up to `WINDOW` unconfirmed, `timeout` seconds for each.
@@ -225,21 +242,22 @@ class Publisher:
         """
         confirmed = 0
         failures: dict[int, PutError] = {}
-        window: list[tuple[int, _Pending, float]] = []
+        window: deque[tuple[int, _Pending, float]] = deque()
         away: PutError | None = None
 
         def settle(count: int) -> int:
             good = 0
-            for index, pending, deadline in window[:count]:
+            for _ in range(count):
+                index, pending, deadline = window.popleft()
                 try:
                     self._await(pending, deadline)
                     good += 1
                 except PutError as error:
                     failures[index] = error
-            del window[:count]
             return good
 
-        with self._count():
+        self._under_way.add(call := object())
+        try:
             for index, message in enumerate(messages):
                 if away is not None:
                     failures[index] = type(away)(f"{_target(message)} was not sent, like the one before it: {away}")
@@ -252,32 +270,33 @@ class Publisher:
                 except PutError as error:
                     failures[index] = error
                 if len(window) >= WINDOW:
-                    confirmed += settle(WINDOW // 2)
+                    confirmed += settle(PORTION)
             confirmed += settle(len(window))
+        finally:
+            self._ended(call)
         return confirmed, failures
 
     def wait_idle(self, deadline: float) -> bool:
         """Wait until nothing is being published any more; False at the deadline."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._under_way == 0, max(0.0, deadline - monotonic()))
+        while self._under_way:
+            self._idle.clear()
+            if self._under_way and not self._idle.wait(max(0.0, deadline - monotonic())):
+                return False
+        return True
 
-    @contextmanager
-    def _count(self) -> Iterator[None]:
-        with self._idle:
-            self._under_way += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._under_way -= 1
-                if not self._under_way:
-                    self._idle.notify_all()
+    def _ended(self, call: object) -> None:
+        self._under_way.discard(call)
+        if not self._under_way:
+            self._idle.set()
 
     def _send(self, message: Outgoing, deadline: float) -> _Pending:
         while True:
             try:
-                channel = self._usable_channel(deadline)
-                if not channel.connection.unblocked.wait(max(0.0, deadline - monotonic())):
+                channel = self._channel
+                if channel is None or not channel.usable:
+                    channel = self._usable_channel(deadline)
+                unblocked = channel.connection.unblocked
+                if not unblocked.is_set() and not unblocked.wait(max(0.0, deadline - monotonic())):
                     raise BrokerBlocked(f"{_target(message)} was not sent, the broker takes no jobs: {channel.connection.blocked}")
                 return channel.send(message)
             except BrokerRefused as error:
@@ -288,15 +307,13 @@ class Publisher:
                     raise PutTimeout(f"{_target(message)} was not sent: {error}") from error
 
     def _usable_channel(self, deadline: float) -> _ConfirmChannel:
-        channel = self._channel
-        if channel is None or not channel.usable:
-            with turn(self._opening, deadline):
-                channel = self._channel
-                if channel is None or not channel.usable:
-                    before = channel
-                    channel = self._channel = _ConfirmChannel(self._source.connection(deadline), deadline)
-                    if before is not None:
-                        before.retire()
+        with turn(self._opening, deadline):
+            channel = self._channel
+            if channel is None or not channel.usable:
+                before = channel
+                channel = self._channel = _ConfirmChannel(self._source.connection(deadline), deadline)
+                if before is not None:
+                    before.retire()
         return channel
 
     def _await(self, pending: _Pending, deadline: float) -> None:

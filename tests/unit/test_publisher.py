@@ -10,12 +10,14 @@ from typing import Any
 
 import pika.frame
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pika import spec
 
 from hopd.amqp import frames
 from hopd.amqp import publisher as publisher_module
 from hopd.amqp.properties import Properties, encode
-from hopd.amqp.publisher import WINDOW, Outgoing, Publisher
+from hopd.amqp.publisher import WINDOW, Outgoing, Publisher, _ConfirmChannel
 from hopd.amqp.wire import Confirm, Returned
 from hopd.errors import (
     BrokerBlocked,
@@ -195,6 +197,24 @@ def test_one_confirm_may_speak_for_many(pool: ThreadPoolExecutor, publisher: Pub
     assert done == [None] * 3
     assert not futures[3].done()
     broker.confirm(4)
+
+
+@given(st.integers(1, 12).flatmap(lambda count: st.tuples(st.just(count), st.lists(st.tuples(st.integers(1, count), st.booleans())))))
+def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_that_speaks_for_it(
+    told: tuple[int, list[tuple[int, bool]]],
+) -> None:
+    # Given messages under way, and what the broker says of them
+    count, confirms = told
+    broker = FakeConnection()
+    channel = _ConfirmChannel(broker, soon())  # type: ignore[arg-type]
+    pending = [channel.send(message(str(number))) for number in range(1, count + 1)]
+
+    # When it says so, then after each word those are settled of which it was said, and no others
+    confirmed: set[int] = set()
+    for tag, multiple in confirms:
+        broker.confirm(tag, multiple=multiple)
+        confirmed.update(range(1, tag + 1) if multiple else (tag,))
+        assert [number for number, each in enumerate(pending, 1) if each.wait(0.0)] == sorted(confirmed)
 
 
 def test_a_message_the_broker_does_not_take_is_refused(publisher: Publisher, broker: FakeConnection) -> None:
