@@ -14,8 +14,9 @@ from typing import Any
 from hopd import names
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import PERSISTENT, Properties, PropertiesError, decode, encode
-from hopd.amqp.publisher import Outgoing, Publisher, Source
+from hopd.amqp.publisher import Publisher, Source
 from hopd.amqp.turn import turn
 from hopd.amqp.wire import Delivery
 from hopd.config import ladder

@@ -12,8 +12,9 @@ from time import monotonic
 from typing import Any
 
 from hopd import names
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import PropertiesError, decode, encode
-from hopd.amqp.publisher import Outgoing, Publisher
+from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Link
 from hopd.amqp.topology import NOT_FOUND, QueueSpec
 from hopd.amqp.turn import turn

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from hopd import names
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, encode
-from hopd.amqp.publisher import Outgoing, Publisher
+from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Link
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside, topic_queues

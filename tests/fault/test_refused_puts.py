@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from hopd import PutRefused, Topic
-from hopd.amqp.publisher import RENEW_AFTER
+from hopd.amqp.confirms import RENEW_AFTER
 from hopd.demo.node_control import NodeControl
 from tests.support.channels import channel_pids
 from tests.support.library import work_queue

@@ -14,8 +14,9 @@ from hopd import WorkQueue
 from hopd.amqp import frames, topology
 from hopd.amqp.connection import HEARTBEAT_GRACE, Connection
 from hopd.amqp.endpoint import Options, parse
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, encode
-from hopd.amqp.publisher import Outgoing, Publisher
+from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Backoff, Link
 from hopd.amqp.topology import QueueSpec
 from hopd.amqp.wire import Delivery

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hopd import buried as buried_module
 from hopd import names
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, decode, encode
-from hopd.amqp.publisher import Outgoing
 from hopd.amqp.topology import QueueSpec
 from hopd.amqp.wire import Delivery
 from hopd.buried import PAGE, Buried, BuriedJob, buried_job

@@ -15,8 +15,8 @@ import pytest
 import hopd
 from hopd import names
 from hopd.amqp import frames
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, decode, encode
-from hopd.amqp.publisher import Outgoing
 from hopd.amqp.settlement import Settlement
 from hopd.amqp.topology import QueueSpec
 from hopd.amqp.wire import Delivery

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import spec
 
-from hopd.amqp import frames
-from hopd.amqp import publisher as publisher_module
+from hopd.amqp import confirms, frames
+from hopd.amqp.confirms import ConfirmChannel
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, encode
-from hopd.amqp.publisher import WINDOW, Outgoing, Publisher, _ConfirmChannel
+from hopd.amqp.publisher import WINDOW, Publisher
 from hopd.amqp.wire import Confirm, Returned
 from hopd.errors import (
     BrokerBlocked,
@@ -206,7 +207,7 @@ def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_t
     # Given messages under way, and what the broker says of them
     count, confirms = told
     broker = FakeConnection()
-    channel = _ConfirmChannel(broker, soon())  # type: ignore[arg-type]
+    channel = ConfirmChannel(broker, soon())  # type: ignore[arg-type]
     pending = [channel.send(message(str(number))) for number in range(1, count + 1)]
 
     # When it says so, then after each word those are settled of which it was said, and no others
@@ -230,7 +231,7 @@ def refuse(broker: FakeConnection) -> Callable[[int], None]:
 
 def test_a_channel_that_refused_is_replaced(publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     """RabbitMQ may refuse for ever on a channel what it takes on the next."""
-    monkeypatch.setattr(publisher_module, "RENEW_AFTER", -1.0)
+    monkeypatch.setattr(confirms, "RENEW_AFTER", -1.0)
     broker.answer = refuse(broker)
     with pytest.raises(PutRefused):
         publisher.publish(message(), soon())
@@ -245,7 +246,7 @@ def test_a_young_channel_is_not_replaced_for_a_refusal(
     publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full queue refuses everything: that must not cost a channel each time."""
-    monkeypatch.setattr(publisher_module, "RENEW_AFTER", 1000.0)
+    monkeypatch.setattr(confirms, "RENEW_AFTER", 1000.0)
     broker.answer = refuse(broker)
 
     for _ in range(3):
@@ -258,7 +259,7 @@ def test_a_young_channel_is_not_replaced_for_a_refusal(
 def test_a_replaced_channel_stays_until_what_is_under_way_on_it_is_confirmed(
     pool: ThreadPoolExecutor, publisher: Publisher, broker: FakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "RENEW_AFTER", -1.0)
+    monkeypatch.setattr(confirms, "RENEW_AFTER", -1.0)
     slow, refused = under_way(pool, publisher, broker, message("1"), message("2"))
     broker.confirm(2, accepted=False)
     (new,) = under_way(pool, publisher, broker, message("3"))

@@ -11,8 +11,8 @@ import pytest
 from hopd import PutManyFailed, PutTimeout, PutUncertain, Unroutable
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
+from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, PropertiesError, decode
-from hopd.amqp.publisher import Outgoing
 from hopd.amqp.topology import QueueSpec
 from hopd.errors import ConnectionLost, PutError
 from hopd.message import Body, Message
