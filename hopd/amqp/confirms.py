@@ -43,8 +43,9 @@ class Pending:
         """Wait until it is settled; False at the deadline. Once."""
         if self._settled:
             return True
-        self._gate = gate = threading.Lock()
+        gate = threading.Lock()
         gate.acquire()
+        self._gate = gate  # closed already: `settle` may open it in the next moment
         # Only now it is certain that `settle` sees the gate; it may have come before.
         return self._settled or gate.acquire(timeout=max(0.0, deadline - monotonic()))
 
