@@ -33,6 +33,7 @@ FLOORS: Mapping[str, int] = {
     "hopd.config": 1,
     "hopd.amqp": 2,
     "hopd.aside": 3,
+    "hopd.broker": 3,
     "hopd.browse": 3,
     "hopd.buried": 3,
     "hopd.delay": 3,
@@ -58,8 +59,8 @@ EMPTY_INITS = {"hopd.control", "hopd.demo", "hopd.cli"}
 
 #: Who may import what from outside. Everything else is free.
 ROOMS: Mapping[str, tuple[str, ...]] = {
-    "pika": ("hopd.amqp",),
-    "gevent": ("hopd.engine", "hopd.control.server", "hopd.observe", "hopd.demo", "hopd.cli.hopd"),
+    "pika": ("hopd.amqp", "hopd.broker.methods"),
+    "gevent": ("hopd.broker.server", "hopd.engine", "hopd.control.server", "hopd.observe", "hopd.demo", "hopd.cli.hopd"),
 }
 
 #: What hopctl must not load, even indirectly: it has to start in well under 150 ms.
