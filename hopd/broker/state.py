@@ -88,27 +88,21 @@ class State:
     # --- topology -----------------------------------------------------------------------------------------------------
 
     def exchange_declare(
-        self,
-        owner: object,
-        name: str,
-        kind: str,
-        *,
-        passive: bool,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Arguments,
-        now: float,
+        self, name: str, kind: str, *, passive: bool, durable: bool, auto_delete: bool, internal: bool, arguments: Arguments
     ) -> None:
+        """Make an exchange, or see that it is there (`passive`) or that the one that is there is the same."""
         raise NotImplementedError
 
-    def exchange_delete(self, name: str, *, if_unused: bool, now: float) -> None:
+    def exchange_delete(self, name: str, *, if_unused: bool) -> None:
+        """Delete an exchange, if there is one, and the bindings from and to it."""
         raise NotImplementedError
 
     def exchange_bind(self, destination: str, source: str, key: str, arguments: Arguments) -> None:
+        """What reaches `source` with that key goes on to `destination`."""
         raise NotImplementedError
 
     def exchange_unbind(self, destination: str, source: str, key: str, arguments: Arguments) -> None:
+        """End a binding, if there is one."""
         raise NotImplementedError
 
     def queue_declare(
@@ -129,10 +123,12 @@ class State:
         """
         raise NotImplementedError
 
-    def queue_bind(self, owner: object, queue: str, exchange: str, key: str, arguments: Arguments, now: float) -> None:
+    def queue_bind(self, owner: object, queue: str, exchange: str, key: str, arguments: Arguments) -> None:
+        """What reaches `exchange` with that key goes into `queue`."""
         raise NotImplementedError
 
-    def queue_unbind(self, owner: object, queue: str, exchange: str, key: str, arguments: Arguments, now: float) -> None:
+    def queue_unbind(self, owner: object, queue: str, exchange: str, key: str, arguments: Arguments) -> None:
+        """End a binding, if there is one."""
         raise NotImplementedError
 
     def queue_purge(self, owner: object, queue: str, now: float) -> int:
@@ -145,7 +141,7 @@ class State:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def publish(self, channel: Channel, message: Message, now: float) -> Published:
+    def publish(self, message: Message, now: float) -> Published:
         """Route a message to its queues."""
         raise NotImplementedError
 
@@ -162,7 +158,14 @@ class State:
         raise NotImplementedError
 
     def get(self, channel: Channel, queue: str, *, no_ack: bool, now: float) -> tuple[Deliver, int] | None:
-        """The queue's next message and how many are ready behind it, or None. It may also be None while content is being loaded."""
+        """The queue's next message and how many are ready behind it, or None.
+
+        None also while the queue `awaits_content`: then answer its `Load` and ask again.
+        """
+        raise NotImplementedError
+
+    def awaits_content(self, queue: str) -> bool:
+        """The queue's next message is on disk, and a `Load` for it is or was among the effects."""
         raise NotImplementedError
 
     def ack(self, channel: Channel, tag: int, multiple: bool, now: float) -> None:
