@@ -50,6 +50,8 @@ DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
 DEAD_LETTER_STRATEGY = "x-dead-letter-strategy"
 OVERFLOW = "x-overflow"
 DELIVERY_LIMIT = "x-delivery-limit"
+MAX_PRIORITY = "x-max-priority"
+MAX_LENGTH_BYTES = "x-max-length-bytes"
 
 
 def buried(topic: str) -> str:
