@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from _thread import RLock  # the C type itself, which gevent leaves alone: one of these threads is no greenlet
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from hopd.amqp.fork import stays_with_parent
 from hopd.broker.filelock import FileLock, Locked
@@ -23,7 +23,12 @@ from hopd.broker.schema import check_place, connect, create_or_check, touch, tra
 from hopd.broker.transaction import Writer
 from hopd.errors import StoreError
 
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+#: Bytes of bodies that one `read` brings from the disk into memory, unless a single one is larger.
+MAX_READ = 8 << 20
+
+_THESE = "FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+_SELECT = f"SELECT {', '.join(COLUMNS)} {_THESE}"
+_SIZES = f"SELECT id, length(body) {_THESE}"
 
 
 class Store:
@@ -94,19 +99,31 @@ class Store:
         self._writing = Pending()
 
     def read(self, queue: str, ids: Sequence[int]) -> list[tuple[int, Stored | None]]:
-        """The content of messages in `queue`, committed or not, in the order asked for; None for one that is gone.
+        """The content of the first of these messages in `queue`, committed or not, in the order asked for; None for one that is gone.
 
-        `StoreError` when it cannot be read, or is not what was written.
+        All of them, unless that is more from the disk than should come into memory at once. `StoreError` when it cannot be read,
+        or is not what was written.
         """
         # In this order: what is pending is written next, and what was written is in the file before it is forgotten here.
         uncommitted = self._pending, self._writing
         found = {id_: stored for pending in reversed(uncommitted) for id_, stored in pending.find(ids)}
         with translated(self.path):
+            ids = self._first(ids, found)
             rows = self._reader.execute(_SELECT, (json.dumps([id_ for id_ in ids if id_ not in found]),)).fetchall()
             found.update((row[0], from_row(row, queue)) for row in rows)
         for pending in reversed(uncommitted):
             pending.count(found)
         return [(id_, found.get(id_)) for id_ in ids]
+
+    def _first(self, ids: Sequence[int], found: Container[int]) -> Sequence[int]:
+        """As many of `ids` as may be read at once, but one at least. Those in `found` take nothing."""
+        sizes = dict(self._reader.execute(_SIZES, (json.dumps([id_ for id_ in ids if id_ not in found]),)))
+        room = MAX_READ
+        for count, id_ in enumerate(ids):
+            room -= sizes.get(id_, 0)
+            if room < 0:
+                return ids[: max(count, 1)]
+        return ids
 
     def close(self) -> None:
         """Let go of the file. What was not committed is not in it."""

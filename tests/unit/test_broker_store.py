@@ -24,7 +24,7 @@ from hopd.broker.model import (
     Stored,
     Unbound,
 )
-from hopd.broker.store import Store
+from hopd.broker.store import MAX_READ, Store
 from tests.support.stored import DECLARED, QUEUE, bodies, committed, content, ids, message, opened, put
 
 
@@ -128,6 +128,20 @@ def test_more_messages_than_one_statement_takes_are_written_and_deleted(path: Pa
     committed(store, *(Gone(QUEUE, id_) for id_ in everything if id_ % 3))
     store.close()
     assert ids(again(path)) == [id_ for id_ in everything if id_ % 3 == 0]
+
+
+def test_not_more_is_read_at_once_than_should_come_into_memory(store: Store) -> None:
+    half = bytes(MAX_READ // 2)
+    committed(store, put(1, half), put(2), put(3, half), put(4, b"x"), put(5, half + half + half), put(6))
+    store.submit([put(7, half), put(8, half), put(9, half)])
+
+    def read(*wanted: int) -> list[int]:
+        return list(bodies(store, wanted))
+
+    assert read(1, 2, 3, 4, 5, 6) == [1, 2, 3]
+    assert read(4, 5, 6) == [4]
+    assert read(5, 6) == [5]  # too large, but somebody has to get it
+    assert read(6, 7, 8, 9, 77, 1, 3) == [6, 7, 8, 9, 77, 1, 3]  # what is not written yet is in memory anyway
 
 
 def test_a_delivery_count_is_kept_wherever_its_message_is(path: Path, store: Store) -> None:
