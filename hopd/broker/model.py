@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from hopd.broker.channel import Channel
-    from hopd.broker.refusal import Refused
+from hopd.broker.refusal import Refused
 
 #: The arguments of a queue, an exchange or a binding, as `amqp.table` decodes them.
 Arguments: TypeAlias = Mapping[Any, Any]
@@ -33,6 +31,10 @@ class Message:
     priority: int
     expiration: float | None
     size: int
+
+    def carrying(self, properties: bytes) -> Message:
+        """The same message with other raw properties."""
+        return replace(self, properties=properties, size=size_of(properties, self.body))
 
 
 def size_of(properties: bytes, body: bytes) -> int:
@@ -84,11 +86,18 @@ class QueueInfo(NamedTuple):
 # --- effects: what sessions have to be told, in order --------------------------------------------------------------------
 
 
+class ChannelId(Protocol):
+    """The channel that an effect is for, as much as its session needs to know it by."""
+
+    owner: object
+    number: int
+
+
 @dataclass(slots=True, eq=False)
 class Deliver:
     """A message for a consumer, or the answer to basic.get (then `consumer_tag` is empty). Its properties are ready to be sent."""
 
-    channel: Channel
+    channel: ChannelId
     consumer_tag: str
     tag: int
     redelivered: bool
@@ -99,7 +108,7 @@ class Deliver:
 class Cancelled:
     """The broker ended a consumer; clients with the capability consumer_cancel_notify are told."""
 
-    channel: Channel
+    channel: ChannelId
     consumer_tag: str
 
 
@@ -107,15 +116,16 @@ class Cancelled:
 class CloseChannel:
     """The broker closes a channel by itself. The state has closed it already; its client is to be told why."""
 
-    channel: Channel
+    channel: ChannelId
     refused: Refused
 
 
 @dataclass(slots=True, eq=False)
 class Load:
-    """Content is wanted from the store, to be answered with `State.loaded` and a row for each id.
+    """Content is wanted from the store, to be answered with `State.loaded` and the rows of the first of these ids, or of all.
 
-    The journal has to be submitted first: it may hold the very messages.
+    Those without a row are asked for again later, so an answer may stop where it gets large. The journal has to be submitted
+    first: it may hold the very messages.
     """
 
     queue: str

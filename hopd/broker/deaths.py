@@ -1,0 +1,81 @@
+"""What a dead-lettered message carries: its `x-death` record, as `rabbit_dead_letter` of RabbitMQ 3.10 writes and reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from hopd import names
+from hopd.broker.carbon import CC, carbon_keys
+from hopd.broker.headers import split
+from hopd.broker.model import Message
+
+EXPIRED, REJECTED, MAX_LENGTH, DELIVERY_LIMIT = "expired", "rejected", "maxlen", "delivery_limit"
+
+
+def dead_lettered(message: Message, queue: str, reason: str, *, exchange: str, key: str | None, now: float) -> Message:
+    """The message as it goes to a dead-letter exchange; `key` None: with the key it had. It has no expiration any more."""
+    parts = split(message.properties)
+    record: dict[str, Any] = {
+        "reason": reason,
+        "queue": queue,
+        "time": datetime.fromtimestamp(int(now), timezone.utc),
+        "exchange": message.exchange,
+        "routing-keys": [message.routing_key, *carbon_keys(parts.headers)],
+    }
+    if parts.expiration:
+        record["original-expiration"] = parts.expiration[1:].decode("utf-8", "replace")
+        parts.expiration = b""
+    _record(parts.headers, record)
+    if key is not None:
+        parts.headers.pop(CC, None)
+    dead = message.carrying(parts.join())
+    return replace(dead, exchange=exchange, routing_key=message.routing_key if key is None else key, expiration=None)
+
+
+def returns_by_itself(message: Message, queue: str) -> bool:
+    """A dead-lettered message has been in that queue, and nobody rejected it since: it would go round for ever."""
+    deaths = split(message.properties).headers.get(names.DEATHS)
+    for death in deaths if isinstance(deaths, list) else ():
+        if not isinstance(death, dict) or death.get("reason") == REJECTED:
+            return False
+        if death.get("queue") == queue:
+            return True
+    return False
+
+
+def counted(message: Message, delivery_count: int) -> Message:
+    """The message as a quorum queue delivers it that got it back so often."""
+    parts = split(message.properties)
+    parts.headers[names.DELIVERY_COUNT] = delivery_count
+    return message.carrying(parts.join())
+
+
+def _record(headers: dict[Any, Any], record: dict[str, Any]) -> None:
+    """Add a death to the headers, or count the one that is already there of the same queue and reason."""
+    if names.DEATHS not in headers:
+        headers |= {f"x-first-death-{what}": record[what] for what in ("reason", "queue", "exchange")}
+    deaths = headers.get(names.DEATHS)
+    others = _grouped(deaths if isinstance(deaths, list) else ())
+    same = others.pop((record["queue"], record["reason"]), None)
+    if same is None:
+        same = {"count": 1, **record}
+    else:
+        same["count"] = _count(same) + 1
+    headers[names.DEATHS] = [same, *others.values()]
+
+
+def _grouped(deaths: Iterable[Any]) -> dict[tuple[Any, Any], dict[Any, Any]]:
+    """Deaths by queue and reason; clients may have written anything."""
+    grouped: dict[tuple[Any, Any], dict[Any, Any]] = {}
+    for death in deaths:
+        if isinstance(death, dict):
+            grouped.setdefault((str(death.get("queue")), str(death.get("reason"))), dict(death))
+    return grouped
+
+
+def _count(death: dict[Any, Any]) -> int:
+    count = death.get("count")
+    return count if isinstance(count, int) else 0
