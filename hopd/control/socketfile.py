@@ -53,9 +53,9 @@ def group_id(name: str | None) -> int | None:
         raise SocketUnusable(f"control.group: there is no group {name!r} on this host") from error
 
 
-def create(path: str, mode: int, group: int | None) -> SocketFile:
-    """Listen on `path`; `SocketUnusable` says why that cannot be."""
-    _check_path(path)
+def create(path: str, mode: int, group: int | None, elsewhere: str = "set control.socket") -> SocketFile:
+    """Listen on `path`; `SocketUnusable` says why that cannot be, and `elsewhere` how another path is chosen."""
+    _check_path(path, elsewhere)
     temporary = f"{path}.{os.getpid()}"
     if len(os.fsencode(temporary)) > MAX_PATH_BYTES:
         temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}")
@@ -65,26 +65,26 @@ def create(path: str, mode: int, group: int | None) -> SocketFile:
             _share(temporary, mode, group)
             listener.listen(BACKLOG)
             bound = os.lstat(temporary)
-            _link(temporary, path)
+            _link(temporary, path, elsewhere)
         except BaseException:
             listener.close()
             raise
         finally:
             os.unlink(temporary)
     except OSError as error:
-        raise SocketUnusable(f"the control socket {path} cannot be created: {error.strerror or error}") from error
+        raise SocketUnusable(f"the socket {path} cannot be created: {error.strerror or error}") from error
     return SocketFile(listener, path, (bound.st_dev, bound.st_ino), os.getpid())
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, elsewhere: str) -> None:
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
-        raise SocketUnusable(f"the path of a control socket has at most {MAX_PATH_BYTES} bytes and this one has {size}: {path}")
+        raise SocketUnusable(f"the path of a socket has at most {MAX_PATH_BYTES} bytes and this one has {size}: {path}")
     if "\0" in path or not os.path.basename(path):
-        raise SocketUnusable(f"{path!r} does not name a file for the control socket")
+        raise SocketUnusable(f"{path!r} does not name a file for the socket")
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
-        raise SocketUnusable(f"the directory {directory} for the control socket does not exist: create it or set control.socket")
+        raise SocketUnusable(f"the directory {directory} for the socket does not exist: create it or {elsewhere}")
 
 
 def _bind_private(temporary: str) -> socket.socket:
@@ -112,25 +112,25 @@ def _share(temporary: str, mode: int, group: int | None) -> None:
     os.chmod(temporary, mode)
 
 
-def _link(temporary: str, path: str) -> None:
+def _link(temporary: str, path: str, elsewhere: str) -> None:
     # link() fails where rename() would replace: what appeared at `path` meanwhile is looked at like what was there before.
     for _ in range(_TRIES):
         try:
             os.link(temporary, path)
         except FileExistsError:
-            _make_way(path)
+            _make_way(path, elsewhere)
         else:
             return
     raise SocketUnusable(f"others keep creating {path}: is more than one hopd being started there?")
 
 
-def _make_way(path: str) -> None:
+def _make_way(path: str, elsewhere: str) -> None:
     """Remove a stale socket; `SocketUnusable` when what lies at `path` is alive or no socket at all."""
     found = _inode(path)
     if found is None:
         return
     if not _is_socket(path):
-        raise SocketUnusable(f"{path} is {_kind(path)}, not a socket: hopd does not replace it; remove it or set control.socket")
+        raise SocketUnusable(f"{path} is {_kind(path)}, not a socket: hopd does not replace it; remove it or {elsewhere}")
     if _listening(path):
         raise SocketUnusable(f"another hopd is running there: {path} is in use")
     # Another hopd may have found the same stale socket and put its own in place since: take the name first, then look.

@@ -138,8 +138,13 @@ def test_a_path_over_107_bytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SocketUnusable, match=r"the directory .*/none for the control socket does not exist"):
+    with pytest.raises(SocketUnusable, match=r"the directory .*/none for the socket does not exist: create it or set control.socket"):
         create(str(tmp_path / "none" / "hopd.sock"), 0o660, None)
+
+
+def test_who_is_not_told_of_a_setting_is_told_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(SocketUnusable, match="create it or name another path"):
+        create(str(tmp_path / "none" / "broker.sock"), 0o600, None, "name another path")
 
 
 @pytest.mark.parametrize("path", ["", "/tmp/", "/tmp/a\0b"])
