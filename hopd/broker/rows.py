@@ -1,4 +1,4 @@
-"""A message as a row of the store's database, and back."""
+"""Messages, queues, exchanges and bindings as rows of the store's database, and back. Each row says whether it is as it was written."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def from_row(row: Row, queue: str) -> Stored:
     _id, _queue, priority, expires_at, exchange, routing_key, expiration = what
     message = Message(exchange, routing_key, properties, body, True, priority, expiration, size_of(properties, body))
     return Stored(message, expires_at, delivery_count)
+
+
+def sealed(*values: object) -> Row:
+    """The row of a queue, an exchange or a binding: its values, and that they are so."""
+    return (*values, checksum(values))
+
+
+def unsealed(row: Row) -> Row:
+    """The values of such a row; `Damaged` when it is not what was written."""
+    *values, written = row
+    if checksum(tuple(values)) != written:
+        raise Damaged("a queue, exchange or binding is not as it was written")
+    return tuple(values)
 
 
 def checksum(values: tuple[object, ...], *content: bytes) -> int:

@@ -19,10 +19,13 @@ VERSION = 1
 #: A message keeps its place by its id, which is the row's own number: new ones go to the end. The index makes the ids of a queue
 #: known without reading a single body. `arguments` are AMQP tables as on the wire, times are seconds since 1970.
 _TABLES = """
-CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT, auto_delete INTEGER, internal INTEGER, arguments BLOB) WITHOUT ROWID;
-CREATE TABLE queues (number INTEGER PRIMARY KEY, name TEXT UNIQUE, auto_delete INTEGER, arguments BLOB, delivered_up_to INTEGER);
+CREATE TABLE queues (
+    number INTEGER PRIMARY KEY, name TEXT UNIQUE, auto_delete INTEGER, arguments BLOB, checksum INTEGER, delivered_up_to INTEGER
+);
+CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT, auto_delete INTEGER, internal INTEGER, arguments BLOB, checksum INTEGER)
+WITHOUT ROWID;
 CREATE TABLE bindings (
-    source TEXT, destination TEXT, to_exchange INTEGER, key TEXT, arguments BLOB,
+    source TEXT, destination TEXT, to_exchange INTEGER, key TEXT, arguments BLOB, checksum INTEGER,
     PRIMARY KEY (source, destination, to_exchange, key, arguments)
 ) WITHOUT ROWID;
 CREATE TABLE messages (

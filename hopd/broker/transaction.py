@@ -22,7 +22,7 @@ from hopd.broker.model import (
     Unbound,
 )
 from hopd.broker.pending import Pending
-from hopd.broker.rows import COLUMNS, to_row
+from hopd.broker.rows import COLUMNS, sealed, to_row
 
 #: Messages in one INSERT. A statement lets go of the interpreter once and then stands in line behind the hub to get it back, so a
 #: statement for each message would make a commit wait for a busy hub a hundred times. SQLite takes 32,766 values in one.
@@ -46,6 +46,7 @@ class Writer:
         self._execute = connection.execute
         self._connection = connection
         self._numbers: dict[str, int] = dict(connection.execute("SELECT name, number FROM queues"))
+        self._last = max(self._numbers.values(), default=0)
         self._commits = 0
         self._topology: Mapping[type, Callable[[Any], None]] = {
             QueueDeclared: self._declare_queue,
@@ -97,10 +98,10 @@ class Writer:
     # --- topology -----------------------------------------------------------------------------------------------------
 
     def _declare_queue(self, op: QueueDeclared) -> None:
-        values = (op.name, op.auto_delete, encode(op.arguments))
-        cursor = self._execute("INSERT INTO queues (name, auto_delete, arguments, delivered_up_to) VALUES (?, ?, ?, 0)", values)
-        assert cursor.lastrowid is not None
-        self._numbers[op.name] = cursor.lastrowid
+        self._last += 1
+        self._numbers[op.name] = self._last
+        row = sealed(self._last, op.name, int(op.auto_delete), encode(op.arguments))
+        self._execute("INSERT INTO queues (number, name, auto_delete, arguments, checksum, delivered_up_to) VALUES (?, ?, ?, ?, ?, 0)", row)
 
     def _delete_queue(self, op: QueueDeleted) -> None:
         number = self._numbers.pop(op.name)
@@ -113,15 +114,16 @@ class Writer:
         self._execute(f"DELETE FROM messages WHERE queue = ? AND id NOT IN {_IDS}", (self._numbers[op.name], kept))
 
     def _declare_exchange(self, op: ExchangeDeclared) -> None:
-        values = (op.name, op.kind, op.auto_delete, op.internal, encode(op.arguments))
-        self._execute("INSERT INTO exchanges (name, kind, auto_delete, internal, arguments) VALUES (?, ?, ?, ?, ?)", values)
+        row = sealed(op.name, op.kind, int(op.auto_delete), int(op.internal), encode(op.arguments))
+        self._execute("INSERT INTO exchanges (name, kind, auto_delete, internal, arguments, checksum) VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _delete_exchange(self, op: ExchangeDeleted) -> None:
         self._execute("DELETE FROM bindings WHERE source = ? OR (destination = ? AND to_exchange)", (op.name, op.name))
         self._execute("DELETE FROM exchanges WHERE name = ?", (op.name,))
 
     def _bind(self, op: Bound) -> None:
-        self._execute("INSERT INTO bindings (source, destination, to_exchange, key, arguments) VALUES (?, ?, ?, ?, ?)", binding(op))
+        row = sealed(*binding(op))
+        self._execute("INSERT INTO bindings (source, destination, to_exchange, key, arguments, checksum) VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _unbind(self, op: Unbound) -> None:
         where = "source = ? AND destination = ? AND to_exchange = ? AND key = ? AND arguments = ?"
@@ -139,9 +141,9 @@ class Writer:
             self._connection.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK})")  # execute() would stop after its first page
 
 
-def binding(op: Bound | Unbound) -> tuple[str, str, bool, str, bytes]:
+def binding(op: Bound | Unbound) -> tuple[str, str, int, str, bytes]:
     """The columns of a binding."""
-    return op.source, op.destination, op.to_exchange, op.key, encode(op.arguments)
+    return op.source, op.destination, int(op.to_exchange), op.key, encode(op.arguments)
 
 
 def encode(arguments: Arguments) -> bytes:

@@ -175,6 +175,13 @@ def test_ids_are_never_used_again_even_when_the_highest_message_is_gone(path: Pa
     assert again(path).next_id == 42
 
 
+def test_an_id_that_was_delivered_is_not_used_again_though_its_message_was_never_written(path: Path, store: Store) -> None:
+    committed(store, put(41), Gone(QUEUE, 41), DeliveredUpTo(QUEUE, 41))
+    store.close()
+
+    assert again(path).next_id == 42
+
+
 def test_how_far_a_queue_was_delivered_is_kept(path: Path, store: Store) -> None:
     committed(store, put(1), put(2), DeliveredUpTo(QUEUE, 1))
     store.submit([DeliveredUpTo(QUEUE, 2)])

@@ -129,7 +129,8 @@ def check(found: Restored, model: Model) -> None:
     assert declared == {queue: model.arguments[queue] for queue in model.queues}
     assert {queue.name: queue.delivered_up_to for queue in found.queues} == {queue: model.delivered[queue] for queue in model.queues}
     assert {exchange.name: exchange for exchange in found.exchanges} == model.exchanges
-    assert max((id_ for queue in found.queues for id_ in queue.ids), default=0) < found.next_id <= model.next_id
+    highest = max((id_ for queue in found.queues for id_ in [*queue.ids, queue.delivered_up_to]), default=0)
+    assert highest < found.next_id <= model.next_id
     assert sorted(map(repr, found.bindings)) == sorted(map(repr, model.bindings))
 
 
