@@ -57,6 +57,10 @@ class IllegalMove(HopError):
     """A life cycle was asked for a move that its table does not have."""
 
 
+class CannotListen(HopError):
+    """The embedded broker cannot listen there."""
+
+
 class StoreError(HopError):
     """The file in which the embedded broker keeps its messages cannot be used."""
 

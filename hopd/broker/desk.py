@@ -5,12 +5,16 @@ Everything here runs in one thread, one thing after the other. `now` is the time
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from hopd.broker.model import Cancelled, CloseChannel, Deliver, Load, Op, Stored
 from hopd.broker.state import State
+from hopd.errors import StoreError
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Party(Protocol):
@@ -80,7 +84,7 @@ class Desk:
             self.submit()
             loads, self._loads = self._loads, []
             for load in loads:
-                self.state.loaded(load.queue, self._store.read(load.queue, load.ids), self.now)
+                self.state.loaded(load.queue, _content(self._store, load), self.now)
             self.deliver()
         return True
 
@@ -101,7 +105,25 @@ class Desk:
 
     def written(self, batch: int) -> None:
         """The store has made everything durable up to that batch."""
-        self.committed = batch
+        self.committed = max(self.committed, batch)
         self.touched.update(self.waiting)
         while self._sizes and self._sizes[0][0] <= batch:
             self.uncommitted -= self._sizes.popleft()[1]
+
+
+def _content(store: Shelf, load: Load) -> list[tuple[int, Stored | None]]:
+    """What the state wants to have loaded. A message that cannot be read is passed over: it must not hold up those behind it."""
+    try:
+        return store.read(load.queue, load.ids)
+    except StoreError:
+        return [_content_of(store, load.queue, id_) for id_ in load.ids]
+
+
+def _content_of(store: Shelf, queue: str, id_: int) -> tuple[int, Stored | None]:
+    try:
+        ((_, stored),) = store.read(queue, [id_])
+    except StoreError as error:
+        extra = {"event": "message_unreadable", "queue": queue, "message": id_}
+        LOGGER.error("A message cannot be read, and stays where it is: %s", error, extra=extra)
+        return id_, None
+    return id_, stored

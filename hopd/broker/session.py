@@ -43,7 +43,7 @@ class Session:
     2. channels: give each event to its conversation, close the one that did wrong;
     3. what is no channel's business: closing, blocking, and that no error of one client, or of ours, reaches another.
 
-    Nothing is raised from here. Whoever owns it writes what `take_output` gives, and ends the stream when `phase` is CLOSED.
+    Nothing is raised from here. Whoever owns it writes what `take_output` gives, and ends the stream when it is `over`.
     """
 
     def __init__(self, desk: Desk, peer: str) -> None:
@@ -69,6 +69,11 @@ class Session:
         return f"{self.handshake.name} ({self.peer})" if self.handshake.name else self.peer
 
     @property
+    def over(self) -> bool:
+        """Whether nothing is to come; what is to be sent still is."""
+        return self.phase is Phase.CLOSED
+
+    @property
     def heartbeat(self) -> int:
         """Seconds between heartbeats; 0: none, or not agreed on yet."""
         return self.handshake.heartbeat
@@ -77,13 +82,15 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
+        if self.over:
+            return
         self._desk.touched[self] = None
         if self.phase is Phase.GREETING:
             data = self._greet(data)
         try:
             for event in self._inbound.feed(data):
                 self._take(event)
-                if self.phase is Phase.CLOSED:
+                if self.over:
                     return
         except Refused as refused:
             self._inbound = _Deaf()  # where the next frame begins is anybody's guess
