@@ -100,7 +100,7 @@ def _one_of(known: Iterable[str], otherwise: str) -> _Check:
 
 
 def _version(value: Any, arguments: Arguments) -> str | None:
-    return _not_negative(value, arguments) or (None if value in (1, 2) else f'"unsupported queue version {value}"')
+    return _not_negative(value, arguments) or (None if value in (1, 2) else f"\"unsupported queue version '{value}'\"")
 
 
 def _anything(_value: Any, _: Arguments) -> str | None:
@@ -113,7 +113,7 @@ _TYPE: _Check = _one_of((CLASSIC, QUORUM, "stream"), "\"unsupported queue type '
 _OF_BOTH: dict[str, _Check] = {
     names.QUEUE_EXPIRES: _expires,
     names.MESSAGE_TTL: _expiry,
-    names.DEAD_LETTER_EXCHANGE: _text,
+    names.DEAD_LETTER_EXCHANGE: _anything,  # looked at before
     names.DEAD_LETTER_ROUTING_KEY: _dead_letter_key,
     _MAX_LENGTH: _not_negative,
     _MAX_BYTES: _not_negative,
@@ -147,6 +147,7 @@ _KNOWN = _OF_STREAMS.union(*_OF_TYPE.values())
 def queue_options(queue: str, arguments: Arguments) -> QueueOptions:
     """What the arguments of the queue of that name ask for; 406 with RabbitMQ's words for what it does not take, 540 for streams."""
     _check(queue, arguments, {names.QUEUE_TYPE: _TYPE})
+    check_text(f"queue '{queue}'", names.DEAD_LETTER_EXCHANGE, arguments)
     kind = arguments.get(names.QUEUE_TYPE, CLASSIC)
     checks = _OF_TYPE.get(kind)
     if checks is None:
@@ -191,6 +192,13 @@ def _check(queue: str, arguments: Arguments, checks: dict[str, _Check]) -> None:
         problem = check(arguments[key], arguments) if key in arguments else None
         if problem:
             raise Refused(Code.PRECONDITION_FAILED, f"invalid arg '{key}' for queue '{queue}' in vhost '/': {problem}")
+
+
+def check_text(what: str, key: str, arguments: Arguments) -> None:
+    """An argument that names an exchange is text, if it is there; 406."""
+    value = arguments.get(key, "")
+    if not isinstance(value, str):
+        raise Refused(Code.PRECONDITION_FAILED, f"invalid type '{type_name(value)}' for arg '{key}' in {what} in vhost '/'")
 
 
 def _seconds(milliseconds: int | None) -> float | None:

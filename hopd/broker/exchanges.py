@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from hopd.amqp.table import encode_table
+from hopd.broker.arguments import type_name
 from hopd.broker.model import Arguments
 from hopd.broker.refusal import Code, Refused
 
@@ -197,11 +198,13 @@ class Exchange:
     def check_binding(self, arguments: Arguments) -> None:
         """A binding with these arguments makes sense for this kind of exchange; 406 otherwise."""
         match = arguments.get(_MATCH, "all")
-        if self.kind == "headers" and match not in _MATCHES:
-            raise Refused(
-                Code.PRECONDITION_FAILED,
-                f'Invalid x-match field value <<"{match}">>; expected all, any, all-with-x, or any-with-x',
-            )
+        if self.kind != "headers" or match in _MATCHES:
+            return
+        expected = "expected all, any, all-with-x, or any-with-x"
+        problem = f'Invalid x-match field value <<"{match}">>; {expected}'
+        if not isinstance(match, str):
+            problem = f"Invalid x-match field type {type_name(match)} (value {match}); expected longstr"
+        raise Refused(Code.PRECONDITION_FAILED, problem)
 
     def bind(self, destination: Any, key: str, arguments: Arguments) -> bool:
         """False when there is this very binding already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hopd.broker.arguments import check_same, check_same_arguments, type_name
+from hopd.broker.arguments import check_same, check_same_arguments, check_text
 from hopd.broker.exchanges import ALTERNATE, ROUTERS, Exchange
 from hopd.broker.headers import split
 from hopd.broker.ledger import Ledger
@@ -72,10 +72,7 @@ class Topology:
             return
         if name.startswith(RESERVED):
             raise Refused(Code.ACCESS_REFUSED, f"exchange name '{name}' contains reserved prefix 'amq.*'")
-        alternate = arguments.get(ALTERNATE, "")
-        if not isinstance(alternate, str):
-            problem = f"invalid type '{type_name(alternate)}' for arg '{ALTERNATE}' in exchange '{name}' in vhost '/'"
-            raise Refused(Code.PRECONDITION_FAILED, problem)
+        check_text(f"exchange '{name}'", ALTERNATE, arguments)
         self._exchanges[name] = Exchange(name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments)
         if durable:
             self._ledger.note(ExchangeDeclared(name, kind, auto_delete, internal, arguments))
