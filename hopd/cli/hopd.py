@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from hopd.cli import exitcodes
-from hopd.errors import ConfigError, HandlerError, SocketUnusable
+from hopd.errors import CannotListen, ConfigError, HandlerError, SocketUnusable, StoreError
 from hopd.version import __version__
 
 if TYPE_CHECKING:
     from hopd.config.load import Loaded
+    from hopd.engine.embedded import Embedded
     from hopd.logs import LogWriter
 
 #: Where `hopd run` looks for its config when it is not told.
@@ -31,8 +33,8 @@ Exit codes:
   1   crashed, or forced to stop by a second signal
   2   wrong usage
   70  a job kept everything else from running for watchdog.exit_after
-  73  the control socket cannot be created
-  78  the config cannot be used
+  73  the control socket cannot be created, or the embedded broker's address is taken
+  78  the config, or the file of the embedded broker, cannot be used
 """
 
 
@@ -82,7 +84,7 @@ def check(path: str, timeout: float) -> None:
 def demo(jobs: int) -> None:
     """Watch hopd at work: a daemon with example topics, a producer, and what becomes of the jobs.
 
-    Uses the broker in HOP_BROKER_URL, else a private RabbitMQ node that is gone afterwards.
+    Uses the broker in HOP_BROKER_URL, else hopd's own, which is gone afterwards.
     """
     from hopd.demo.show import run_demo
 
@@ -122,31 +124,40 @@ def _load(path: str) -> Loaded:
 
 def _run(path: str, instance: str | None) -> int:
     """Everything that can be wrong is found before the first job is taken."""
-    from hopd.control import commands, paths
-    from hopd.control.server import ControlServer
-    from hopd.engine.daemon import Daemon
+    from hopd.control import paths
+    from hopd.engine.embedded import embedded_broker
 
     try:
         loaded = _load(path)
         socket = _socket(loaded, instance)
         paths.make_default_directory(socket, os.environ)
-        writer = _start_logs(loaded)
-        daemon = Daemon(loaded, instance, _state(loaded, socket), partial(_leave_at_once, writer, exitcodes.WATCHDOG))
-    except ConfigError as error:
+        embedded = embedded_broker(loaded, instance, os.environ)
+        with ExitStack() as kept:
+            writer = _start_logs(loaded)
+            kept.callback(writer.stop, LOG_TIMEOUT)
+            if embedded is not None:
+                embedded.start()
+                kept.callback(embedded.stop)
+            code, busy = _serve(loaded, instance, socket, embedded, partial(_leave_at_once, writer, exitcodes.WATCHDOG))
+    except (ConfigError, StoreError) as error:
         return _refuse(error)
-    except SocketUnusable as error:
+    except (SocketUnusable, CannotListen) as error:
         return _no_socket(error)
+    if busy:
+        os._exit(code)
+    return code
+
+
+def _serve(loaded: Loaded, instance: str | None, socket: str, embedded: Embedded | None, leave: Callable[[], object]) -> tuple[int, bool]:
+    """The daemon's life. Its exit code, and whether threads still run a handler, which nobody can end in order."""
+    from hopd.control import commands
+    from hopd.control.server import ControlServer
+    from hopd.engine.daemon import Daemon
+
+    daemon = Daemon(loaded, instance, _state(loaded, socket), leave, embedded)
     control = loaded.settings.control
-    server = ControlServer(socket, control.mode, control.group, partial(commands.dispatch, daemon))
-    try:
-        code = daemon.run(server)
-        if daemon.busy_threads:
-            _leave_at_once(writer, code)
-        return code
-    except SocketUnusable as error:
-        return _no_socket(error)
-    finally:
-        writer.stop(LOG_TIMEOUT)
+    code = daemon.run(ControlServer(socket, control.mode, control.group, partial(commands.dispatch, daemon)))
+    return code, daemon.busy_threads > 0
 
 
 def _leave_at_once(writer: LogWriter, code: int) -> NoReturn:
@@ -186,12 +197,12 @@ def _start_real_thread(run: Callable[[], None]) -> None:
     monkey.get_original("_thread", "start_new_thread")(run, ())
 
 
-def _refuse(error: ConfigError | HandlerError) -> int:
+def _refuse(error: ConfigError | HandlerError | StoreError) -> int:
     click.echo(str(error), err=True)
     return exitcodes.BAD_CONFIG
 
 
-def _no_socket(error: SocketUnusable) -> int:
+def _no_socket(error: SocketUnusable | CannotListen) -> int:
     click.echo(f"hopd: {error}", err=True)
     return exitcodes.NO_SOCKET
 

@@ -77,8 +77,7 @@ def _render_instance(answer: Answer, screen: Screen) -> list[str]:
     indent = max(columns(label) for label in (name, *links))
     found = _facts(Cell(name, "strong"), facts, screen, indent)
     for label, link in links.items():
-        url = [Cell(clean(link["url"]))] if link.get("url") else []
-        found += _facts(Cell(label, "strong"), [_state(link.get("state")), *url], screen, indent)
+        found += _facts(Cell(label, "strong"), [_state(link.get("state")), *_place_of(link)], screen, indent)
         found += _details(_trouble_of(link), screen, indent + GAP)
     return found
 
@@ -106,6 +105,12 @@ def _render_instances(answers: Sequence[Answer], screen: Screen) -> list[str]:
         found += _details(_trouble_of(link), screen, indent=table[0].width + GAP)
     urls = sorted({clean(link.get("url")) for link in links if link.get("url")})
     return [*found, *_facts(Cell("broker", "strong"), [Cell(url) for url in urls], screen, columns("broker"))]
+
+
+def _place_of(link: Status) -> list[Cell]:
+    """Where a broker is; of one in the daemon's own process also where it keeps its messages."""
+    url = [Cell(clean(link["url"]))] if link.get("url") else []
+    return [*url, Cell(clean(f"embedded, in {link['embedded']}"), "quiet")] if link.get("embedded") else url
 
 
 def _trouble_of(link: Status) -> str:

@@ -8,16 +8,15 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from hopd.config.broker import BrokerSettings, EmbeddedSettings, TlsSettings
 from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.fields import shown
 from hopd.config.model import (
     NO_TOPICS,
-    BrokerSettings,
     ControlSettings,
     LoggingSettings,
     Settings,
     ShutdownSettings,
-    TlsSettings,
     TopicOptions,
     TopicSettings,
     WatchdogSettings,
@@ -30,6 +29,7 @@ _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     (): Settings,
     ("broker",): BrokerSettings,
     ("broker", "tls"): TlsSettings,
+    ("broker", "embedded"): EmbeddedSettings,
     ("control",): ControlSettings,
     ("shutdown",): ShutdownSettings,
     ("logging",): LoggingSettings,

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from hopd.config.nodes import Scalar
-from hopd.config.places import handler_problem, mask, url_problem
+from hopd.config.places import handler_problem, listen_problem, mask, url_problem
 from hopd.names import topic_problem
 from hopd.units import format_duration, format_size, parse_duration, parse_size
 
@@ -154,6 +154,33 @@ class FilePath(Reader):
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self.resolve)
+
+
+#: The word for a broker's store that is none: nothing outlives the process.
+MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class StorePath(FilePath):
+    """A file, or the word `memory`; a file of that name is written ./memory."""
+
+    def resolve(self, value: object, info: core_schema.ValidationInfo) -> str:
+        return MEMORY if _text(value) == MEMORY else super().resolve(value, info)
+
+
+@dataclass(frozen=True)
+class Listen(Reader):
+    """`host:port` of this machine's loopback interface."""
+
+    def read(self, value: object) -> str:
+        text = _text(value)
+        problem = "an address is written like 127.0.0.1:5672" if text is None else listen_problem(text)
+        if text is None or problem is not None:
+            raise ValueError(f"expected an address of this machine alone, like 127.0.0.1:5672, got {shown(value)}: {problem}")
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r":[0-9]{1,5}$|\$\{"}
 
 
 @dataclass(frozen=True)

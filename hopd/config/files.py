@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from hopd.config.model import too_many_urls
+from hopd.config.broker import too_many_urls
 from hopd.config.nodes import Entry, Mapping, Scalar, Sequence, entry_at, spell
 from hopd.config.places import url_problem
 from hopd.errors import Problem

@@ -6,16 +6,15 @@ shows every key with its reason, config/hopd.schema.json is generated from here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hopd.config.arguments import Argument, ArgumentName
+from hopd.config.broker import BrokerSettings
 from hopd.config.failure import Block, BreakerSettings, OrNone, RetrySettings
-from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Size, Text, TopicName, Url, Whole
+from hopd.config.fields import Choice, FilePath, Flag, HandlerSpec, Mode, Seconds, Size, Text, TopicName, Whole
 from hopd.config.section import Section, wrong
-from hopd.names import EXCHANGE
 from hopd.units import format_duration
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -34,65 +33,6 @@ MAX_PREFETCH = 65_535
 #: Jobs at hand for each one running, so that finished jobs can be settled in order at once (measured: 3 beats 2 twofold).
 PREFETCH_FACTOR = 3
 NO_TOPICS = "at least one topic is needed:   topics: {emails: {handler: myapp.jobs:send_email}}"
-
-
-class TlsSettings(Section):
-    """How to trust the broker and prove who we are. Files are PEM; without `ca_file` the system's authorities count."""
-
-    ca_file: Annotated[str, FilePath()] | None = None
-    cert_file: Annotated[str, FilePath()] | None = None
-    key_file: Annotated[str, FilePath()] | None = None
-    verify: Annotated[bool, Flag()] = True
-    server_name: Annotated[str, Text()] | None = None
-
-    @field_validator("key_file")
-    @classmethod
-    def _key_of_a_certificate(cls, key_file: str | None, earlier: ValidationInfo) -> str | None:
-        if key_file and earlier.data.get("cert_file", "") is None:
-            raise ValueError("this is the key of cert_file, which is not set")
-        return key_file
-
-
-class BrokerSettings(Section):
-    """Where the broker is. One of `url`, `urls` (tried in turn) and `url_file` (a file that holds the URL)."""
-
-    url: Annotated[str, Url()] = Field(default="amqp://guest:guest@localhost:5672/", repr=False)
-    several: tuple[Annotated[str, Url()], ...] = Field(default=(), alias="urls", repr=False)
-    url_file: Annotated[str, FilePath()] | None = None
-    exchange: Annotated[str, Text()] = EXCHANGE
-    connection_name: Annotated[str, Text()] = "hopd"
-    heartbeat: Annotated[float, Seconds(1, 3600, whole=True)] = 60.0
-    connect_timeout: Annotated[float, Seconds(0.1, 600)] = 10.0
-    recovery_max: Annotated[float, Seconds(0.1, 3600)] = 30.0
-    tls: TlsSettings | None = None
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The broker's URLs in the order in which they are tried; at least one. They hold passwords."""
-        return self.several or (self.url,)
-
-    @model_validator(mode="after")
-    def _one_way_to_name_the_broker(self) -> BrokerSettings:
-        superfluous = too_many_urls({type(self).model_fields[name].alias or name for name in self.model_fields_set})
-        if superfluous:
-            key, message = superfluous
-            raise wrong(message, key)
-        return self
-
-    @field_validator("several")
-    @classmethod
-    def _at_least_one(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        if not urls:
-            raise ValueError("expected at least one URL")
-        return urls
-
-
-def too_many_urls(keys: Collection[str]) -> tuple[str, str] | None:
-    """The key to remove, and why, when a broker's `keys` name it in more than one way."""
-    given = [key for key in ("url", "urls", "url_file") if key in keys]
-    if len(given) < 2:
-        return None
-    return given[-1], f"{' and '.join(given)} are given, but only one of url, urls and url_file can name the broker"
 
 
 class ControlSettings(Section):

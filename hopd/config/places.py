@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -33,6 +34,20 @@ def url_problem(url: str) -> str | None:
     if "#" in url or "@" in parts.path + parts.query:
         return f"the URL has a special character where none can be; {encode}"
     return None
+
+
+def listen_problem(address: str) -> str | None:
+    """Why the embedded broker cannot listen at ``host:port``, or None when it may be able to. Port 0 is any free one."""
+    host, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        return "the port is a number from 0 to 65535"
+    if host == "localhost":
+        return None
+    try:
+        loopback = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return "the host is an address, like 127.0.0.1 or [::1]"
+    return None if loopback else "the embedded broker knows no users and no TLS, so it serves one machine; others need RabbitMQ"
 
 
 def handler_problem(spec: str) -> str | None:

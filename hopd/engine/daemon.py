@@ -18,9 +18,12 @@ from gevent.event import Event
 
 from hopd.amqp.endpoint import Tls
 from hopd.amqp.recovery import LinkStatus
+from hopd.config.broker import TlsSettings
+from hopd.config.fields import MEMORY
 from hopd.config.load import Loaded
-from hopd.config.model import Settings, TlsSettings
+from hopd.config.model import Settings
 from hopd.engine.consumer import Consumer
+from hopd.engine.embedded import Embedded
 from hopd.engine.named import failure_policy, load_named
 from hopd.engine.shelter import sheltered
 from hopd.engine.suspects import Suspects
@@ -62,15 +65,22 @@ class Daemon:
     """A hopd process. `run` is its life; everything else may be called meanwhile, from any greenlet.
 
     `state` is how the paths of the files begin in which it keeps what the next process has to know; None for no such files.
-    `leave` ends the process when the event loop is stuck, and is called in another thread; None for no watchdog.
+    `leave` ends the process when the event loop is stuck, and is called in another thread; None for no watchdog. `embedded` is the
+    broker when it is in this process, and serves already.
     """
 
     def __init__(
-        self, loaded: Loaded, instance: str | None = None, state: str | None = None, leave: Callable[[], object] | None = None
+        self,
+        loaded: Loaded,
+        instance: str | None = None,
+        state: str | None = None,
+        leave: Callable[[], object] | None = None,
+        embedded: Embedded | None = None,
     ) -> None:
         self._loaded = loaded
         self._settings: Settings = loaded.settings
         self._instance = instance
+        self._embedded = embedded
         self._life = LifeCycle("hopd", DAEMON, "starting")
         self._started = monotonic()
         self._started_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -225,7 +235,7 @@ class Daemon:
             "uptime": round(monotonic() - self._started, 3),
             "started_at": self._started_at,
             "config": self._loaded.path,
-            "broker": _link(links["consuming"]),
+            "broker": {**_link(links["consuming"]), "embedded": None if self._embedded is None else self._embedded.store or MEMORY},
             "publisher": _link(links["publishing"]),
             "topics": {name: {**consumer.status(), "blocked": self._blocked(name)} for name, consumer in self._consumers.items()},
         }
@@ -249,7 +259,7 @@ class Daemon:
         broker = self._settings.broker
         name = broker.connection_name if self._instance is None else f"{broker.connection_name}@{self._instance}"
         return WorkQueue(
-            broker.urls,
+            broker.urls if self._embedded is None else self._embedded.url,
             exchange=broker.exchange,
             max_connection_retry=None,
             recovery_max=broker.recovery_max,

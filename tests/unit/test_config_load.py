@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hopd.config.broker import BrokerSettings, EmbeddedSettings
 from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.load import MAX_PROBLEMS, Loaded, load
-from hopd.config.model import BrokerSettings, Settings, TopicSettings
+from hopd.config.model import Settings, TopicSettings
 from hopd.errors import ConfigError
 
 TOPIC = "topics:\n  emails:\n    handler: myapp.jobs:send_email\n"
@@ -45,7 +46,8 @@ def test_a_topic_with_a_handler_is_a_whole_config(tmp_path: Path) -> None:
     settings = load_text(tmp_path, TOPIC).settings
 
     assert settings.topics["emails"].handler == "myapp.jobs:send_email"
-    assert settings.broker.urls == ("amqp://guest:guest@localhost:5672/",)
+    assert settings.broker.urls == ()
+    assert settings.broker.embedded == EmbeddedSettings(listen="127.0.0.1:5672", store=None, max_memory=256 * 1024**2)
 
 
 def test_a_topic_knows_its_name(tmp_path: Path) -> None:
@@ -314,7 +316,17 @@ def test_what_is_wrong_with_a_topic_is_said_where_it_stands(tmp_path: Path, line
         ("broker: {urls: []}", "broker.urls: expected at least one URL"),
         ("broker: {urls: amqp://u:s3cret@h/}", "broker.urls: expected a list, like [first, second], got a single value"),
         ("broker: {urls: [amqp://a/, http://b/]}", "1:28: broker.urls[1]: a broker's URL starts with amqp:// or amqps://"),
-        ("broker: {url: amqp://a/, urls: [amqp://b/]}", "url and urls are given, but only one of url, urls and url_file"),
+        ("broker: {url: amqp://a/, urls: [amqp://b/]}", "url and urls are given, but only one of url, urls, url_file and embedded"),
+        ("broker: {url: amqp://a/, embedded: {}}", "1:36: broker.embedded: url and embedded are given, but only one of"),
+        ("broker: {embedded: {listen: 0.0.0.0:5672}}", "the embedded broker knows no users and no TLS, so it serves one machine"),
+        ("broker: {embedded: {listen: rabbit:5672}}", "got rabbit:5672: the host is an address, like 127.0.0.1 or [::1]"),
+        (
+            "broker: {embedded: {listen: 5672}}",
+            "broker.embedded.listen: expected an address of this machine alone, like 127.0.0.1:5672, got 5672",
+        ),
+        ("broker: {embedded: {listen: '127.0.0.1:99999'}}", "the port is a number from 0 to 65535"),
+        ("broker: {embedded: {max_memory: 1kB}}", "broker.embedded.max_memory: expected a size from 1.0MiB to 1024.0GiB"),
+        ("broker: {embedded: {stor: x}}", "1:21: broker.embedded.stor: unknown key 'stor'; did you mean 'store'?"),
         ("control: {mode: 0770}", "control.mode: expected a mode of read and write bits"),
         ("control: {mode: 0060}", "control.mode: expected a mode that lets the owner read and write"),
         ("control: {mode: rw}", 'control.mode: expected a file mode like "0660", got rw'),

@@ -13,16 +13,15 @@ import pytest
 import yaml
 
 from hopd.config import schema
+from hopd.config.broker import BrokerSettings, EmbeddedSettings, TlsSettings
 from hopd.config.failure import BreakerSettings, RetrySettings
 from hopd.config.ladder import STEPS
 from hopd.config.load import load
 from hopd.config.model import (
-    BrokerSettings,
     ControlSettings,
     LoggingSettings,
     Settings,
     ShutdownSettings,
-    TlsSettings,
     TopicOptions,
     WatchdogSettings,
 )
@@ -44,9 +43,9 @@ SECTIONS: dict[str, type[Section]] = {
     "defaults": TopicOptions,
 }
 #: Sections that change something just by being there, and so shown as comments.
-BLOCKS: dict[str, type[Section]] = {"tls": TlsSettings, "retry": RetrySettings, "breaker": BreakerSettings}
+BLOCKS: dict[str, type[Section]] = {"tls": TlsSettings, "embedded": EmbeddedSettings, "retry": RetrySettings, "breaker": BreakerSettings}
 #: With them, ways to say something else instead.
-ALTERNATIVES = {"urls", "url_file", *BLOCKS, *(key for block in BLOCKS.values() for key in block.known_keys())}
+ALTERNATIVES = {"url", "urls", "url_file", *BLOCKS, *(key for block in BLOCKS.values() for key in block.known_keys())}
 
 
 def fits(text: str) -> bool:

@@ -37,8 +37,9 @@ def test_the_status_has_everything_that_scripts_rely_on(tmp_path: Path) -> None:
     assert {"state", "version", "instance", "pid", "uptime", "started_at", "config", "broker", "publisher", "topics"} <= status.keys()
     assert (status["state"], status["version"], status["instance"]) == ("starting", __version__, "02")
     assert status["config"] == str(tmp_path / "hopd.yaml")
-    for link in (status["broker"], status["publisher"]):
-        assert link == {"state": "closed", "url": "amqp://hop:***@broker.example:5672/work", "attempt": 0, "next_try": None, "reason": None}
+    link = {"state": "closed", "url": "amqp://hop:***@broker.example:5672/work", "attempt": 0, "next_try": None, "reason": None}
+    assert status["publisher"] == link
+    assert status["broker"] == {**link, "embedded": None}
 
 
 def test_the_status_has_every_topic_with_its_counters(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_without_an_end_to_the_line_the_whole_table_is_shown() -> None:
     )
 
 
+def test_a_broker_in_the_daemon_itself_says_where_it_keeps_its_messages() -> None:
+    embedded = {**BROKER, "url": "amqp://guest:***@127.0.0.1:5672", "embedded": "/var/lib/hopd/broker.db"}
+
+    text = shown(status(broker=embedded))
+
+    assert "broker  open  amqp://guest:***@127.0.0.1:5672  embedded, in /var/lib/hopd/broker.db\n" in text
+
+
 def test_on_100_columns_counters_that_are_all_zero_make_room() -> None:
     assert shown(status(), width=100).partition("\n\n")[2] == (
         "topic             state        running  waiting       done  failed  buried  redelivered\n"

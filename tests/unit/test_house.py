@@ -52,10 +52,11 @@ FLOORS: Mapping[str, int] = {
     "hopd.control.socketfile": 0,
     "hopd.observe": 5,
     "hopd.cli": 6,
+    "hopd.testing": 6,
 }
 
 #: Packages whose own __init__ is imported with everything in them, so it must import nothing of the house.
-EMPTY_INITS = {"hopd.control", "hopd.demo", "hopd.cli"}
+EMPTY_INITS = {"hopd.control", "hopd.demo", "hopd.cli", "hopd.broker"}
 
 #: Who may import what from outside. Everything else is free.
 ROOMS: Mapping[str, tuple[str, ...]] = {
