@@ -18,7 +18,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test soak lint bench run clean broker
 
 help:
-	@echo "make demo    watch hopd run 10,000 jobs; uses the broker in HOP_BROKER_URL, else a private RabbitMQ node"
+	@echo "make demo    watch hopd run 10,000 jobs; uses the broker in HOP_BROKER_URL, else hopd's own"
 	@echo "make test    lint, types and all tests"
 	@echo "make soak    random faults under load for MINUTES=$(MINUTES), of SEED=N to replay one; then a million jobs"
 	@echo "make lint    style and types only"
@@ -27,7 +27,6 @@ help:
 	@echo "make clean   remove .venv and everything else that was made here"
 
 demo: $(READY)
-	@[ -n "$$HOP_BROKER_URL" ] || sh packaging/debian/setup.sh broker
 	@$(BIN)/hopd demo
 
 test: $(READY_DEV) broker lint

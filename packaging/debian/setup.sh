@@ -2,7 +2,7 @@
 # What a Debian machine may lack for hopd, installed with apt-get:
 #
 #   setup.sh python     the venv module for $PYTHON (default python3)
-#   setup.sh broker     rabbitmq-server, for private nodes of the demo and the tests
+#   setup.sh broker     rabbitmq-server, for private nodes of the tests and the bench
 #
 # Says nothing when nothing is missing. Without root, passwordless sudo or apt-get it says what to install and ends well: what
 # follows may do without, or will fail with a message of its own.
