@@ -62,7 +62,7 @@ class Daemon:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, once it runs: a process that has not got so far knows no better than to die of it. Returns the exit code."""
+        """SIGTERM, once it runs. Returns the exit code."""
         wait_until(self._answers, START_TIMEOUT, f"daemon {self.number} answers")
         self.process.terminate()
         return self.process.wait(STOP_TIMEOUT)

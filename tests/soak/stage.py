@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 
 from hopd import Topic, WorkQueue, names
@@ -68,8 +69,10 @@ class Stage:
         return next((daemon.number for daemon in self.daemons if daemon.process.pid == pid), None)
 
     def check_exit(self, daemon: Daemon, code: int) -> None:
-        """A daemon that was asked to leave must do so with 0."""
-        if code != 0:
+        """A daemon that was asked to leave must do so with 0, unless a poisonous job that it still ran was faster."""
+        if code == topics.POISONED:
+            self.keeper.poisoned.append(monotonic())
+        elif code != 0:
             self.troubles.append(f"daemon {daemon.number} was asked to leave and did so with {code}: {daemon.process.describe()}")
 
     def begin(self) -> None:
