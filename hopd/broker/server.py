@@ -144,6 +144,16 @@ class Broker:
         return f"amqp://{user}:{password}@{self._address}/"
 
     @property
+    def addresses(self) -> list[str]:
+        """Where it listens, for people: URLs without a password, which is hopd's default, and paths."""
+        return [*([f"amqp://{self._address}"] if self._address else []), *([self._unix] if self._unix else [])]
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return self._switchboard is not None and self._thread is not None and self._thread.is_alive()
+
+    @property
     def connections(self) -> int:
         """How many clients are connected."""
         return self._ask(lambda switchboard: switchboard.connections)

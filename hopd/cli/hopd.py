@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from hopd.cli import broker as broker_command
 from hopd.cli import exitcodes
 from hopd.errors import CannotListen, ConfigError, HandlerError, SocketUnusable, StoreError
 from hopd.version import __version__
@@ -89,6 +90,19 @@ def demo(jobs: int) -> None:
     from hopd.demo.show import run_demo
 
     sys.exit(run_demo(jobs))
+
+
+@main.group(epilog=broker_command.EPILOG, invoke_without_command=True)
+@click.option("--listen", metavar="HOST:PORT", help=f"A loopback address; port 0 is any free one. [default: {broker_command.ADDRESS}]")
+@click.option("--unix", metavar="PATH", help="A Unix socket. Alone, or besides --listen.")
+@click.option("--store", metavar="PATH", help="Keep durable queues and persistent jobs in this file; it is made when it is not there.")
+@click.option("--max-memory", default=broker_command.MAX_MEMORY, show_default=True, metavar="SIZE", help="Block publishers beyond it.")
+@click.pass_context
+def broker(ctx: click.Context, listen: str | None, unix: str | None, store: str | None, max_memory: str) -> None:
+    """Run a small broker for this machine, until SIGTERM or SIGINT: for development, tests, and jobs that one machine can hold."""
+    if ctx.invoked_subcommand is None:
+        _stand_on_all_streams()
+        sys.exit(broker_command.serve(listen, unix, store, max_memory))
 
 
 def _stand_on_all_streams() -> None:
