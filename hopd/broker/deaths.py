@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from hopd import names
 from hopd.broker.carbon import CC, carbon_keys
@@ -15,8 +15,15 @@ from hopd.broker.model import Message
 EXPIRED, REJECTED, MAX_LENGTH, DELIVERY_LIMIT = "expired", "rejected", "maxlen", "delivery_limit"
 
 
-def dead_lettered(message: Message, queue: str, reason: str, *, exchange: str, key: str | None, now: float) -> Message:
-    """The message as it goes to a dead-letter exchange; `key` None: with the key it had. It has no expiration any more."""
+class DeadMessage(NamedTuple):
+    """A message as it goes to a dead-letter exchange, and its record of deaths, the last one first."""
+
+    message: Message
+    deaths: list[dict[Any, Any]]
+
+
+def dead_lettered(message: Message, queue: str, reason: str, *, exchange: str, key: str | None, now: float) -> DeadMessage:
+    """A message that left a queue for an exchange; `key` None: with the key it had. It has no expiration any more."""
     parts = split(message.properties)
     record: dict[str, Any] = {
         "reason": reason,
@@ -28,18 +35,18 @@ def dead_lettered(message: Message, queue: str, reason: str, *, exchange: str, k
     if parts.expiration:
         record["original-expiration"] = parts.expiration[1:].decode("utf-8", "replace")
         parts.expiration = b""
-    _record(parts.headers, record)
+    deaths = _record(parts.headers, record)
     if key is not None:
         parts.headers.pop(CC, None)
     dead = message.carrying(parts.join())
-    return replace(dead, exchange=exchange, routing_key=message.routing_key if key is None else key, expiration=None)
+    dead = replace(dead, exchange=exchange, routing_key=message.routing_key if key is None else key, expiration=None)
+    return DeadMessage(dead, deaths)
 
 
-def returns_by_itself(message: Message, queue: str) -> bool:
+def returns_by_itself(deaths: Iterable[Mapping[Any, Any]], queue: str) -> bool:
     """A dead-lettered message has been in that queue, and nobody rejected it since: it would go round for ever."""
-    deaths = split(message.properties).headers.get(names.DEATHS)
-    for death in deaths if isinstance(deaths, list) else ():
-        if not isinstance(death, dict) or death.get("reason") == REJECTED:
+    for death in deaths:
+        if death.get("reason") == REJECTED:
             return False
         if death.get("queue") == queue:
             return True
@@ -53,8 +60,8 @@ def counted(message: Message, delivery_count: int) -> Message:
     return message.carrying(parts.join())
 
 
-def _record(headers: dict[Any, Any], record: dict[str, Any]) -> None:
-    """Add a death to the headers, or count the one that is already there of the same queue and reason."""
+def _record(headers: dict[Any, Any], record: dict[str, Any]) -> list[dict[Any, Any]]:
+    """Add a death to the headers, or count the one that is already there of the same queue and reason. All there are."""
     if names.DEATHS not in headers:
         headers |= {f"x-first-death-{what}": record[what] for what in ("reason", "queue", "exchange")}
     deaths = headers.get(names.DEATHS)
@@ -64,7 +71,8 @@ def _record(headers: dict[Any, Any], record: dict[str, Any]) -> None:
         same = {"count": 1, **record}
     else:
         same["count"] = _count(same) + 1
-    headers[names.DEATHS] = [same, *others.values()]
+    headers[names.DEATHS] = all_of_them = [same, *others.values()]
+    return all_of_them
 
 
 def _grouped(deaths: Iterable[Any]) -> dict[tuple[Any, Any], dict[Any, Any]]:

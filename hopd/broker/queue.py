@@ -115,6 +115,7 @@ class Queue:
         self._take()
         effect = self._delivery(copy, channel, None, no_ack, now)
         if self._expiring:
+            self._head(now)
             self._watch()
         return effect
 

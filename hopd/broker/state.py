@@ -206,10 +206,7 @@ class State:
 
     def publish(self, message: Message, now: float) -> Published:
         """Route a message to its queues."""
-        keys: Sequence[str] = (message.routing_key,)
-        if b"CC" in message.properties:
-            message, carbon = unfolded(message)
-            keys = [message.routing_key, *carbon]
+        message, keys = _keys(message)
         if message.exchange:
             exchange = self._topology.find(message.exchange)
             if exchange.internal:
@@ -246,12 +243,11 @@ class State:
             exchange = self._topology.get(letter.exchange)
             if exchange is None and letter.exchange:
                 continue
-            message = dead_lettered(letter.message, letter.queue, letter.reason, exchange=letter.exchange, key=letter.key, now=now)
-            message, carbon = unfolded(message)
-            keys = [message.routing_key, *carbon]
+            dead_as = dead_lettered(letter.message, letter.queue, letter.reason, exchange=letter.exchange, key=letter.key, now=now)
+            message, keys = _keys(dead_as.message)
             queues = self._named(keys) if exchange is None else self._topology.route(exchange, message, keys)
             if letter.reason != REJECTED:
-                queues = [queue for queue in queues if not returns_by_itself(message, queue.name)]
+                queues = [queue for queue in queues if not returns_by_itself(dead_as.deaths, queue.name)]
             self._put(message, queues, now)
 
     def qos(self, channel: Channel, prefetch_count: int, global_: bool, now: float) -> None:
@@ -367,6 +363,14 @@ class State:
         else:
             channel.close(now)
             self._ledger.effects.append(CloseChannel(channel, _timed_out(channel, timeout)))
+
+
+def _keys(message: Message) -> tuple[Message, Sequence[str]]:
+    """A message as it is delivered, and the keys it is routed by. Almost none has more than one."""
+    if b"CC" not in message.properties:
+        return message, (message.routing_key,)
+    message, carbon = unfolded(message)
+    return message, (message.routing_key, *carbon)
 
 
 def _check_may_consume(queue: Queue, channel: Channel, exclusive: bool) -> None:
