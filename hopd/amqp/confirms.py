@@ -92,9 +92,11 @@ class ConfirmChannel:
         if self._retired and not self._pending:
             self._channel.abandon()
 
-    def send(self, message: Outgoing) -> Pending:
-        """Hand the message to the writer; `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing
-        was sent."""
+    def send(self, message: Outgoing, alone: bool) -> Pending:
+        """Have the message sent, at once when it is alone and no other will share its write.
+
+        `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing was sent.
+        """
         pending = Pending(message)
         data = message.frames(self._channel.number, self._frame_max)
         with self.connection.lock:
@@ -103,7 +105,8 @@ class ConfirmChannel:
                 raise ChannelLost(f"the channel was closed: {self._channel.lost or 'a new one has taken its place'}")
             self._sequence += 1
             self._pending[self._sequence] = pending
-            self.connection.send(data)
+            self.connection.writer.queue(data)
+        self.connection.writer.hurry(alone)
         return pending
 
     def _on_event(self, event: Confirm | Returned) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -20,12 +19,13 @@ import pika.connection
 import pika.exceptions
 import pika.frame
 
-from hopd.amqp import frames, transport, wire
+from hopd.amqp import transport, wire
 from hopd.amqp.channel import Channel
 from hopd.amqp.endpoint import Endpoint, Options
 from hopd.amqp.fork import stays_with_parent
 from hopd.amqp.protocol import Protocol, refusal
 from hopd.amqp.settlement import Settlement
+from hopd.amqp.writer import Writer
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, ConnectionLost
 
 LOGGER = logging.getLogger(__name__)
@@ -44,12 +44,13 @@ class Connection:
     2. read: hand deliveries, confirms and returns to their channels, the rest to pika;
     3. at the end, whoever caused it: close every channel with the reason, stop the writer, give the socket back.
 
-    `lock` guards pika's state and the outbox. Whoever holds it only computes; nobody waits under it.
+    `lock` guards pika's state and the writer's queue. Whoever holds it only computes; nobody waits under it.
     """
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self.endpoint = endpoint
         self.lock = threading.RLock()
+        self.writer = Writer(self.lock)
         self.blocked: str | None = None
         self.unblocked = threading.Event()
         self.unblocked.set()
@@ -59,14 +60,8 @@ class Connection:
         self._protocol: Protocol | None = None
         self._decoder = wire.Decoder()
         self._channels: dict[int, Channel] = {}
-        self._outbox: deque[bytes] = deque()
-        self._dirty: deque[Settlement] = deque()
-        self._holding: dict[Settlement, None] = {}
-        self._wakeup = threading.Event()
-        self._stopping = threading.Event()
         self._ended = threading.Event()
         self._closing = False
-        self._last_sent = monotonic()
         self._heartbeat = options.heartbeat
         stays_with_parent(self)
 
@@ -77,10 +72,10 @@ class Connection:
         reason: BrokerError = ConnectionLost("the connection was closed by us")
         writer: threading.Thread | None = None
         try:
-            self._transport = transport.connect(self.endpoint, self._options.connect_timeout)
-            writer = threading.Thread(target=self._write_until_end, name=f"{self._options.name}-writer", daemon=True)
+            self._transport = stream = transport.connect(self.endpoint, self._options.connect_timeout)
+            writer = threading.Thread(target=self.writer.run, args=(stream,), name=f"{self._options.name}-writer", daemon=True)
             writer.start()
-            self._read_until_end(on_open)
+            self._read_until_end(stream, on_open)
         except BrokerError as error:
             reason = error
         except Exception as error:
@@ -91,10 +86,9 @@ class Connection:
             self._end(reason, writer)
         return reason
 
-    def _read_until_end(self, on_open: Callable[[Connection], None]) -> None:
+    def _read_until_end(self, stream: transport.Transport, on_open: Callable[[Connection], None]) -> None:
         deadline = monotonic() + self._options.connect_timeout
         protocol = self._start_protocol()
-        stream = self._stream()
         while True:
             timeout = self._heartbeat + HEARTBEAT_GRACE if protocol.opened else deadline - monotonic()
             if timeout <= 0:
@@ -109,6 +103,7 @@ class Connection:
                 raise self._explain_end(protocol)
             if protocol.opened and not was_open:
                 self._heartbeat = float(protocol.params.heartbeat or self._options.heartbeat)
+                self.writer.beat(self._heartbeat)
                 self._decoder.frame_max = protocol.params.frame_max
                 on_open(self)
 
@@ -116,7 +111,7 @@ class Connection:
         with self.lock:
             if self._closing:
                 raise ConnectionLost("the connection was closed by us")
-            self._protocol = Protocol(self.endpoint, self._options, self._emit, self._set_blocked)
+            self._protocol = Protocol(self.endpoint, self._options, self.send, self._set_blocked)
             self._protocol._on_stream_connected()
             return self._protocol
 
@@ -170,20 +165,15 @@ class Connection:
             if self._protocol is not None and self._protocol.opened:
                 self._protocol.lose()
         self.unblocked.set()
-        self._stopping.set()
+        self.writer.stop()
         if self._transport is not None:
             self._transport.shutdown()
-        self._wakeup.set()
         if writer is not None:
             writer.join()
+        self.writer.leave()
         if self._transport is not None:
             self._transport.close()
         self._ended.set()
-
-    def _stream(self) -> transport.Transport:
-        if self._transport is None:
-            raise ConnectionLost("the connection is not connected")
-        return self._transport
 
     def _set_blocked(self, reason: str | None) -> None:
         self.blocked = reason
@@ -192,74 +182,6 @@ class Connection:
         else:
             self.unblocked.clear()
         self.on_blocked(reason)
-
-    # --- the writer ---------------------------------------------------------------------------
-
-    def _emit(self, data: bytes) -> None:
-        self._outbox.append(data)
-        if not self._wakeup.is_set():  # the writer clears it before it looks for what is to be sent
-            self._wakeup.set()
-
-    def wake(self, settlement: Settlement) -> None:
-        """Something was settled; the writer asks for it. From any thread; the channels' settlements call it."""
-        self._dirty.append(settlement)
-        self._wakeup.set()
-
-    def _write_until_end(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                self._wakeup.wait(self._pause())
-                self._wakeup.clear()
-                self._send(self._collect())
-        except BrokerError as error:
-            LOGGER.debug("The writer stops: %s", error, extra={"event": "writer_stopped"})
-        finally:
-            # The reader sees the end of the stream and tells everybody; the writer only has to leave.
-            self._stream().shutdown()
-
-    def _pause(self) -> float:
-        """Seconds until there is something to do though nobody wakes us."""
-        if self._outbox or self._dirty:
-            return 0.0
-        at = self._last_sent + self._heartbeat / 2
-        for settlement in self._holding:
-            at = min(at, settlement.due or at)
-        return max(0.0, at - monotonic())
-
-    def _collect(self) -> bytes:
-        """Everything that is to be sent now, in one piece; a heartbeat when nothing was sent for half the interval."""
-        now = monotonic()
-        with self.lock:
-            self._take_settlements(now)
-            pieces = list(self._outbox)
-            self._outbox.clear()
-        if not pieces and now - self._last_sent >= self._heartbeat / 2 and self._protocol is not None and self._protocol.opened:
-            pieces.append(frames.HEARTBEAT)
-        return b"".join(pieces)
-
-    def _take_settlements(self, now: float) -> None:
-        """Move what was settled to the outbox. Under the lock, so that no ack follows its channel's close."""
-        asking = [settlement for settlement in self._holding if (settlement.due or now) <= now]
-        while self._dirty:
-            asking.append(self._dirty.popleft())
-        for settlement in asking:
-            frames = settlement.take(now)
-            if frames:
-                self._outbox.append(frames)
-            if settlement.due is None:
-                self._holding.pop(settlement, None)
-            else:
-                self._holding[settlement] = None
-
-    def _send(self, data: bytes) -> None:
-        if not data:
-            return
-        rest = memoryview(data)
-        stream = self._stream()
-        # A broker under an alarm takes nothing for as long as it likes; a dead one is noticed by the reader, which ends this loop.
-        while rest and not self._stopping.is_set():
-            rest = rest[stream.send(rest) :]
-        self._last_sent = monotonic()
 
     # --- for everybody else -------------------------------------------------------------------
 
@@ -302,23 +224,24 @@ class Connection:
         if self._channels.get(channel.number) is channel:
             del self._channels[channel.number]
 
+    def wake(self, settlement: Settlement) -> None:
+        """Something was settled; the writer asks for it. From any thread; the channels' settlements call it."""
+        self.writer.settle(settlement)
+
     def flush_settlements(self) -> None:
-        """Put every settlement so far into the outbox, ahead of what is sent next. Under the lock."""
-        self._take_settlements(monotonic())
+        """Queue every settlement so far, ahead of what is sent next. Under the lock."""
+        self.writer.take_settlements()
 
     def send(self, frames: bytes) -> None:
-        """Queue frames that are encoded already. Under the lock, where their order matters."""
-        self._emit(frames)
-
-    def ping(self) -> None:
-        """Make the writer run."""
-        self._wakeup.set()
+        """Have frames sent that are encoded already. Under the lock, where their order matters."""
+        self.writer.queue(frames)
+        self.writer.wake()
 
     def close(self, deadline: float) -> None:
         """Leave in order (settlements, channels, connection) and return when all is released, at the latest soon after `deadline`."""
         with self.lock:
             self._closing = True
-            self.flush_settlements()
+            self.writer.take_settlements()
             polite = self._protocol is not None and self._protocol.leave()
         if not polite or not self._ended.wait(max(0.0, deadline - monotonic())):
             self.abort()

@@ -51,7 +51,7 @@ class Publisher:
         """Return when the broker has confirmed the message. A `PutError` says what is known otherwise; see the errors."""
         self._under_way.add(call := object())
         try:
-            self._await(self._send(message, deadline), deadline)
+            self._await(self._send(message, deadline, len(self._under_way) == 1), deadline)
         finally:
             self._ended(call)
 
@@ -85,7 +85,7 @@ class Publisher:
                     continue
                 deadline = monotonic() + timeout
                 try:
-                    window.append((index, self._send(message, deadline), deadline))
+                    window.append((index, self._send(message, deadline, False), deadline))
                 except (PutTimeout, BrokerBlocked) as error:
                     failures[index] = away = error
                 except PutError as error:
@@ -110,7 +110,7 @@ class Publisher:
         if not self._under_way:
             self._idle.set()
 
-    def _send(self, message: Outgoing, deadline: float) -> Pending:
+    def _send(self, message: Outgoing, deadline: float, alone: bool) -> Pending:
         while True:
             try:
                 channel = self._channel
@@ -119,7 +119,7 @@ class Publisher:
                 unblocked = channel.connection.unblocked
                 if not unblocked.is_set() and not unblocked.wait(max(0.0, deadline - monotonic())):
                     raise BrokerBlocked(f"{message} was not sent, the broker takes no jobs: {channel.connection.blocked}")
-                return channel.send(message)
+                return channel.send(message, alone)
             except BrokerRefused as error:
                 raise PutRefused(f"{message} was not sent: {error}") from error
             except BrokerError as error:

@@ -50,6 +50,16 @@ class Transport:
         except OSError as error:
             raise ConnectionLost(_reason(error)) from error
 
+    def send_now(self, data: bytes) -> int:
+        """How many bytes the stream took without waiting; maybe none."""
+        try:
+            # The socket has a timeout, so its descriptor does not block; the socket itself would wait.
+            return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionLost(_reason(error)) from error
+
     def shutdown(self) -> None:
         """End the stream from any thread: a receive or send that waits returns at once."""
         try:
@@ -96,6 +106,16 @@ class TlsTransport(Transport):
                 return b""
             except OSError as error:
                 raise ConnectionLost(_reason(error)) from error
+
+    def send_now(self, data: bytes) -> int:
+        """As for plain TCP."""
+        try:
+            with self._lock:
+                return self._tls.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+        except OSError as error:
+            raise ConnectionLost(_reason(error)) from error
 
     def send(self, data: memoryview) -> int:
         """As for plain TCP."""

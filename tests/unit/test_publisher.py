@@ -77,15 +77,20 @@ class FakeConnection:
         self.unblocked.set()
         self.channels: list[FakeChannel] = []
         self.sent: list[Any] = []
+        self.hurried: list[bool] = []
         self.answer: Callable[[int], None] = lambda _number: None
+        self.writer = self
 
     def channel(self, _deadline: float, *, ack_window: float) -> FakeChannel:
         self.channels.append(FakeChannel())
         return self.channels[-1]
 
-    def send(self, data: bytes) -> None:
+    def queue(self, data: bytes) -> None:
         self.sent.append(pika.frame.decode_frame(data)[1].method)
         self.answer(len(self.sent))
+
+    def hurry(self, alone: bool) -> None:
+        self.hurried.append(alone)
 
     # --- the broker's side --------------------------------------------------------------------
 
@@ -208,7 +213,7 @@ def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_t
     count, confirms = told
     broker = FakeConnection()
     channel = ConfirmChannel(broker, soon())  # type: ignore[arg-type]
-    pending = [channel.send(message(str(number))) for number in range(1, count + 1)]
+    pending = [channel.send(message(str(number)), False) for number in range(1, count + 1)]
 
     # When it says so, then after each word those are settled of which it was said, and no others
     confirmed: set[int] = set()

@@ -83,6 +83,30 @@ def test_a_peer_that_takes_nothing_is_waited_for_in_turns(stream: Stream) -> Non
     assert ours.send(data) == 0
 
 
+def test_who_cannot_wait_sends_what_there_is_room_for(stream: Stream) -> None:
+    # Given a stream with room for some of it
+    ours, theirs = stream
+    data = bytes(range(250)) * 40_000
+
+    # When as much as it takes is sent, until it takes nothing
+    sent = 0
+    while taken := ours.send_now(data[sent:]):
+        sent += taken
+
+    # Then that is what arrives
+    assert 0 < sent < len(data)
+    ours.shutdown()
+    assert b"".join(iter(lambda: theirs.recv(1_000_000), b"")) == data[:sent]
+
+
+def test_sending_at_once_on_a_stream_that_ended_is_a_lost_connection(stream: Stream) -> None:
+    ours, _theirs = stream
+    ours.shutdown()
+
+    with pytest.raises(ConnectionLost):
+        ours.send_now(b"x")
+
+
 def test_shutting_down_wakes_a_receive_that_waits(stream: Stream) -> None:
     # Given a reader that waits for bytes
     ours, _theirs = stream
