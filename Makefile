@@ -4,6 +4,7 @@ PYTHON ?= python3
 CONFIG ?= hopd/demo/demo.yaml
 MINUTES ?= 10
 SEED ?=
+ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ help:
 	@echo "make test    lint, types and all tests"
 	@echo "make soak    random faults under load for MINUTES=$(MINUTES), of SEED=N to replay one; then a million jobs"
 	@echo "make lint    style and types only"
-	@echo "make bench   jobs a second and CPU per job of a real daemon"
+	@echo "make bench   how fast: beside the broker's own limit and beside others; ARGS=\"--quick --only no-op\" for a part"
 	@echo "make run     the daemon, with CONFIG=FILE (default $(CONFIG))"
 	@echo "make clean   remove .venv and everything else that was made here"
 
@@ -43,7 +44,7 @@ lint: $(READY_DEV)
 	@$(BIN)/mypy
 
 bench: $(READY_DEV) broker
-	@$(BIN)/python -m tests.bench.throughput
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 run: $(READY)
 	@exec $(BIN)/hopd run -c $(CONFIG)

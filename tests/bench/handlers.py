@@ -1,17 +1,14 @@
-"""What the bench's jobs do: nothing, or wait."""
+"""hopd's handler for the bench."""
 
 from __future__ import annotations
 
-import os
-import time
-
 from hopd import Job
+from tests.bench.order import Order
+from tests.bench.tally import Tally
 
-#: Seconds that a job of the topic `bench` takes.
-SLEEP = float(os.environ.get("HOPD_BENCH_SLEEP", "0"))
+_run = Tally(Order.from_environment()).run
 
 
 def work(job: Job) -> None:
-    """Do nothing, or sleep as a job that waits for a network does."""
-    if SLEEP:
-        time.sleep(SLEEP)
+    """Wait, as a job that waits for a network does, or do nothing."""
+    _run(job.body)
