@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 # Files whose age says when the environment was made: with what hopd needs to run, and with what its tests and checks need.
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+# What hopd is compared with lives apart: its dependencies are none of ours.
+READY_BENCH := .venv-bench/.ready
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 export PYTHON
@@ -25,7 +27,7 @@ help:
 	@echo "make lint    style and types only"
 	@echo "make bench   how fast: beside the broker's own limit and beside others; ARGS=\"--quick --only no-op\" for a part"
 	@echo "make run     the daemon, with CONFIG=FILE (default $(CONFIG))"
-	@echo "make clean   remove .venv and everything else that was made here"
+	@echo "make clean   remove .venv, .venv-bench and everything else that was made here"
 
 demo: $(READY)
 	@$(BIN)/hopd demo
@@ -43,14 +45,15 @@ lint: $(READY_DEV)
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
 
-bench: $(READY_DEV) broker
+bench: $(READY_DEV) $(READY_BENCH) broker
+	@sh packaging/debian/setup.sh go
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 run: $(READY)
 	@exec $(BIN)/hopd run -c $(CONFIG)
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 broker:
@@ -67,4 +70,12 @@ $(READY): setup.cfg setup.py
 $(READY_DEV): $(READY)
 	@echo "Adding the tools for tests and checks ..."
 	@$(PIP) install --use-pep517 -e '.[dev]'
+	@touch $@
+
+$(READY_BENCH): tests/bench/peers/requirements.txt
+	@sh packaging/debian/setup.sh python
+	@echo "Making .venv-bench ..."
+	@rm -rf .venv-bench
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	@touch $@

@@ -3,6 +3,7 @@
 #
 #   setup.sh python     the venv module for $PYTHON (default python3)
 #   setup.sh broker     rabbitmq-server, for private nodes of the tests and the bench
+#   setup.sh go         Go and streadway/amqp, which the bench compares hopd with
 #
 # Says nothing when nothing is missing. Without root, passwordless sudo or apt-get it says what to install and ends well: what
 # follows may do without, or will fail with a message of its own.
@@ -13,6 +14,8 @@ POLICY=/usr/sbin/policy-rc.d
 has_python() { "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null; }
 
 has_broker() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null; }
+
+has_go() { command -v go >/dev/null && [ -d /usr/share/gocode/src/github.com/streadway/amqp ]; }
 
 # Debian starts a service when its package is installed. Nobody asked for a broker on the standard port: a policy forbids starts
 # while we install. A policy that was there before is put back.
@@ -75,8 +78,11 @@ case "${1-}" in
             if has_broker; then forbid_at_boot $services; fi
         fi
         ;;
+    go)
+        if ! has_go; then install golang-go golang-github-streadway-amqp-dev; fi
+        ;;
     *)
-        echo "usage: $0 python|broker" >&2
+        echo "usage: $0 python|broker|go" >&2
         exit 2
         ;;
 esac

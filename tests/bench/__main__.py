@@ -17,9 +17,10 @@ from rich.console import Console
 
 from hopd.version import __version__
 from tests.bench import report
+from tests.bench.peers import commands
 from tests.bench.run import run
 from tests.bench.stage import Stage
-from tests.bench.workloads import WORKLOADS, chosen, quick
+from tests.bench.workloads import WORKLOADS, chosen, compared, quick
 
 #: The table is wide; where nobody looks at it, in a file, it need not be wrapped.
 WIDTH = 190
@@ -28,8 +29,8 @@ WIDTH = 190
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 when it ran, whatever came out of it."""
     options = _options(arguments)
-    workloads = [quick(each) if options.quick else each for each in chosen(options.only)]
-    absent: dict[str, str] = {}
+    workloads = [quick(each) if options.quick else each for each in compared(chosen(options.only))]
+    absent = commands.absent()
     progress = Console(stderr=True)
     with Stage() as stage, progress.status("starting a broker") as status:
         about = _about(stage)
@@ -62,7 +63,8 @@ def _about(stage: Stage) -> dict[str, Any]:
         "hopd": __version__,
         "RabbitMQ": stage.node.ctl("version").strip(),
         "Python": platform.python_version(),
-        **{name: version(name) for name in ("gevent", "pika")},
+        "gevent": version("gevent"),
+        **commands.versions(),
     }
     return {"date": datetime.now(timezone.utc).date().isoformat(), "cores": os.cpu_count(), "versions": versions}
 

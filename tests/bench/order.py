@@ -17,6 +17,8 @@ class Order:
     url: str
     queue: str
     report: str
+    #: In the queue.
+    jobs: int
     first: int
     last: int
     concurrency: int = 1

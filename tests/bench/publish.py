@@ -95,7 +95,7 @@ def fill(url: str, queues: Sequence[str], jobs: int, size: int) -> None:
 
 
 def pace(url: str, queue: str, jobs: int, size: int, rate: float) -> None:
-    """Put jobs that bear the time of their put, `rate` a second, without confirms: nothing is to hold up the next one."""
+    """Put `rate` jobs a second that bear the time of their put, without confirms: nothing is to hold up the next one."""
     encode = Messages([queue]).encode
     with RawChannel(url) as channel:
         began = time.monotonic()

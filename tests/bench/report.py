@@ -51,11 +51,11 @@ def cells(results: Results, workload: Workload, contender: str) -> list[Text | s
         _median(results, row, "rss"),
         f"{share:.2f}" if share else "",
         ", ".join(text for text in (_median(results, row, metric) for metric in OTHERS) if text),
-        Text("\n").join(Text(judgement(each, workload), _COLOURS[each.holds]) for each in verdicts),
+        Text("\n").join(Text(judgement(each), _COLOURS[each.holds]) for each in verdicts),
     ]
 
 
-def judgement(result: Verdict, workload: Workload) -> str:
+def judgement(result: Verdict) -> str:
     """As ``0.92 × ceiling (≥ 0.85 ok)``."""
     target = result.target
     sign = "≤" if target.at_most else "≥"
@@ -65,14 +65,12 @@ def judgement(result: Verdict, workload: Workload) -> str:
         return f"{form(result.value) if result.value is not None else '?'} ({sign} {form(target.bound)} {word})"
     value = "?" if result.value is None else f"{result.value:.2f}"
     what = "" if target.metric in ("rate", "slot_rate") else f"{target.metric} of "
-    return f"{value} × {what}{_other(target.against, workload)} ({sign} {target.bound:g} {word})"
+    return f"{value} × {what}{_other(target.against)} ({sign} {target.bound:g} {word})"
 
 
-def _other(row: Row, workload: Workload) -> str:
-    """The row that another one is compared with; its workload is named when it is a different one."""
-    if row.contender == "hopd":
-        return row.workload
-    return row.contender
+def _other(row: Row) -> str:
+    """hopd is compared with others, or with itself at another workload."""
+    return row.workload if row.contender == "hopd" else row.contender
 
 
 def _median(results: Results, row: Row, metric: Metric) -> str:

@@ -27,7 +27,7 @@ def ear(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def order(ear: socket.socket) -> Order:
-    return Order("amqp://", "bench", ear.getsockname(), first=2, last=5)
+    return Order("amqp://", "bench", ear.getsockname(), jobs=7, first=2, last=5)
 
 
 @pytest.fixture
