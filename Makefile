@@ -69,7 +69,7 @@ $(READY): setup.cfg setup.py
 
 $(READY_DEV): $(READY)
 	@echo "Adding the tools for tests and checks ..."
-	@$(PIP) install --use-pep517 -e '.[dev]'
+	@$(PIP) install --use-pep517 -e '.[dev,bench]'
 	@touch $@
 
 $(READY_BENCH): tests/bench/peers/requirements.txt

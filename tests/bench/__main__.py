@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from hopd.version import __version__
-from tests.bench import report
+from tests.bench import chart, report
 from tests.bench.peers import commands
 from tests.bench.run import run
 from tests.bench.stage import Stage
@@ -24,6 +24,9 @@ from tests.bench.workloads import WORKLOADS, chosen, compared, quick
 
 #: The table is wide; where nobody looks at it, in a file, it need not be wrapped.
 WIDTH = 190
+
+#: Where the results of a run go that are not to be kept: `make clean` removes it.
+OUT = Path("build")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,10 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         about = _about(stage)
         results = run(stage, workloads, options.rounds, absent, status.update)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    console.print(f"{about['date']}, {', '.join(f'{name} {number}' for name, number in about['versions'].items())}")
+    console.print(f"{_heading(about)}: {', '.join(f'{name} {number}' for name, number in about['versions'].items())}")
     console.print(report.table(results, workloads, absent))
-    if options.json:
-        options.json.write_text(json.dumps(report.as_json(results, workloads, absent, about), indent=1) + "\n")
+    _write(options.json, json.dumps(report.as_json(results, workloads, absent, about), indent=1) + "\n")
+    if any(row.workload in {each.name for each in chart.DRAWN} for row in results):
+        _write(options.svg, chart.svg(results, _heading(about)))
     return 0
 
 
@@ -49,13 +53,27 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", default=[], help=f"only these, of {names}")
     parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
     parser.add_argument("--quick", action="store_true", help="one round with a third of the jobs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", default=OUT / "bench.json", help="where to write all samples (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", default=OUT / "bench.svg", help="where to draw the chart (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if not chosen(options.only):
         parser.error(f"there is no workload {' or '.join(options.only)}")
     if options.rounds is None:
         options.rounds = 1 if options.quick else 3
     return options
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _heading(about: Mapping[str, Any]) -> str:
+    return f"hopd {about['versions']['hopd']}, {about['date']}, RabbitMQ {about['versions']['RabbitMQ']} on the same {about['cores']} cores"
 
 
 def _about(stage: Stage) -> dict[str, Any]:
