@@ -32,14 +32,14 @@ class Messages:
     """Messages to queues in turn, through the default exchange: transient, mandatory, each with an id of its own."""
 
     def __init__(self, queues: Sequence[str]) -> None:
-        self._queues = itertools.cycle([queue.encode() for queue in queues])
+        self._methods = itertools.cycle([frames.publish_method(CHANNEL, b"", queue.encode()) for queue in queues])
         self._numbers = itertools.count(1)
 
     def encode(self, body: bytes) -> bytes:
         """The next message's frames."""
         # As encode(Properties(message_id=…, delivery_mode=1)), without looking at each of fourteen properties.
         properties = b"\x10\x80\x01" + bytes((ID_LENGTH,)) + b"%0*d" % (ID_LENGTH, next(self._numbers))
-        return frames.publish(CHANNEL, b"", next(self._queues), properties, body, FRAME_MAX)
+        return frames.publish(next(self._methods), CHANNEL, properties, body, FRAME_MAX)
 
 
 class RawPublisher:

@@ -44,8 +44,11 @@ def test_a_message_is_what_the_library_would_have_made_of_it() -> None:
 
     first, second = messages.encode(b"x"), messages.encode(b"y")
 
-    assert first == frames.publish(CHANNEL, b"", b"one", encode(Properties(message_id=f"{1:020}", delivery_mode=1)), b"x", FRAME_MAX)
-    assert second == frames.publish(CHANNEL, b"", b"two", encode(Properties(message_id=f"{2:020}", delivery_mode=1)), b"y", FRAME_MAX)
+    def expected(queue: bytes, number: int, body: bytes) -> bytes:
+        properties = encode(Properties(message_id=f"{number:020}", delivery_mode=1))
+        return frames.publish(frames.publish_method(CHANNEL, b"", queue), CHANNEL, properties, body, FRAME_MAX)
+
+    assert [first, second] == [expected(b"one", 1, b"x"), expected(b"two", 2, b"y")]
 
 
 @pytest.mark.parametrize(
