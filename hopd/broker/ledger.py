@@ -63,11 +63,9 @@ class Ledger:
             else:
                 self._ops[put] = None
 
-    def delivered(self, copy: Copy) -> None:
-        """A stored message was given to a client that may keep it."""
-        name = copy.queue.name
-        if copy.id > self._delivered.get(name, 0):
-            self._delivered[name] = copy.id
+    def delivered(self, queue: str, number: int) -> None:
+        """A stored message of a higher id than any before was given to a client that may keep it."""
+        self._delivered[queue] = number
 
     def counted(self, copy: Copy) -> None:
         """A stored message came back once more."""

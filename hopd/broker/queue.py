@@ -54,6 +54,8 @@ class Queue:
         self.ready = Ready(options.max_priority, paging if durable else None)
         self._paged = paging is not None and durable
         self._returns = 0
+        #: The highest id that a client was given to keep, in all its life and up to the last restart.
+        self._delivered_up_to = 0
         self._delivered_before = 0
         self._expiring = False
         self._wakes_at: float | None = None
@@ -149,8 +151,9 @@ class Queue:
             self._ledger.went(copy)
         else:
             self.unsettled += 1
-            if copy.stored:
-                self._ledger.delivered(copy)
+            if copy.stored and copy.id > self._delivered_up_to:
+                self._delivered_up_to = copy.id
+                self._ledger.delivered(self.name, copy.id)
         return Deliver(channel, "" if consumer is None else consumer.tag, tag, copy.redelivered, message)
 
     # --- settled ----------------------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ class Queue:
 
     def restore(self, found: RestoredQueue) -> None:
         """Its messages, as the store found them."""
-        self._delivered_before = found.delivered_up_to
+        self._delivered_up_to = self._delivered_before = found.delivered_up_to
         self.ready.restore(found.ids, found.priorities, found.body_bytes)
         self._ledger.messages += len(found.ids)
         self.load()
