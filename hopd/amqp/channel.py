@@ -103,22 +103,39 @@ class Channel:
         self._on_event = on_event
         self._call(deadline, self._pika.confirm_delivery, ack_nack_callback=_unused)
 
-    def declare_exchange(self, name: str, deadline: float, *, passive: bool, durable: bool = True) -> None:
-        """Declare a direct exchange, or check that it is there."""
-        self._call(deadline, self._pika.exchange_declare, exchange=name, exchange_type="direct", passive=passive, durable=durable)
+    def declare_exchange(
+        self, name: str, deadline: float, *, passive: bool, durable: bool = True, kind: str = "direct", **more: Any
+    ) -> None:
+        """Declare an exchange, or check that it is there; `more` is pika's: auto_delete, internal, arguments."""
+        self._call(deadline, self._pika.exchange_declare, exchange=name, exchange_type=kind, passive=passive, durable=durable, **more)
 
     def declare_queue(
-        self, name: str, deadline: float, *, passive: bool, durable: bool = True, arguments: Mapping[str, Any] | None = None
+        self, name: str, deadline: float, *, passive: bool, durable: bool = True, arguments: Mapping[str, Any] | None = None, **more: Any
     ) -> int:
-        """Declare a queue, or check that it is there; returns how many messages are ready in it."""
+        """Declare a queue, or check that it is there; returns how many messages are ready in it. `more` is pika's: auto_delete."""
         answer = self._call(
-            deadline, self._pika.queue_declare, queue=name, passive=passive, durable=durable, arguments=dict(arguments or {}) or None
+            deadline,
+            self._pika.queue_declare,
+            queue=name,
+            passive=passive,
+            durable=durable,
+            arguments=dict(arguments or {}) or None,
+            **more,
         )
         return int(answer.method.message_count)
 
-    def bind_queue(self, queue: str, exchange: str, routing_key: str, deadline: float) -> None:
+    def bind_queue(self, queue: str, exchange: str, routing_key: str, deadline: float, arguments: Mapping[str, Any] | None = None) -> None:
         """Bind a queue to an exchange."""
-        self._call(deadline, self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
+        arguments = dict(arguments or {}) or None
+        self._call(deadline, self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key, arguments=arguments)
+
+    def bind_exchange(
+        self, destination: str, source: str, routing_key: str, deadline: float, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        """Have what reaches one exchange reach another."""
+        arguments = dict(arguments or {}) or None
+        bind = self._pika.exchange_bind
+        self._call(deadline, bind, destination=destination, source=source, routing_key=routing_key, arguments=arguments)
 
     def delete_queue(self, queue: str, deadline: float) -> int:
         """Delete a queue with all that is in it; returns how many messages that were."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hopd.cli import broker as broker_command
+from hopd.cli import drain as drain_command
 from hopd.cli import exitcodes
 from hopd.errors import CannotListen, ConfigError, HandlerError, SocketUnusable, StoreError
 from hopd.version import __version__
@@ -103,6 +104,18 @@ def broker(ctx: click.Context, listen: str | None, unix: str | None, store: str 
     if ctx.invoked_subcommand is None:
         _stand_on_all_streams()
         sys.exit(broker_command.serve(listen, unix, store, max_memory))
+
+
+@broker.command("drain-to", epilog=drain_command.EPILOG)
+@click.argument("url", metavar="URL")
+@click.option("--store", metavar="PATH", help="The store to empty. [required, here or before drain-to]")
+@click.pass_context
+def drain_to(ctx: click.Context, url: str, store: str | None) -> None:
+    """Move everything in a store to the broker at URL, like amqp://user:password@rabbit.example.com/."""
+    store = store or (ctx.parent.params["store"] if ctx.parent else None)
+    if store is None:
+        raise click.UsageError("which store? name it with --store PATH")
+    sys.exit(drain_command.drain(store, url))
 
 
 def _stand_on_all_streams() -> None:
