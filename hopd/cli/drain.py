@@ -36,14 +36,18 @@ Exit codes:
 """
 
 
+def keep_quiet() -> None:
+    """Have nothing logged in this process: what goes wrong is told in sentences at the end."""
+    for noisy in ("pika", "hopd"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
 def drain(store_path: str, url: str) -> int:
     """Move everything; the exit code."""
     from hopd.amqp.endpoint import Options, parse
     from hopd.amqp.recovery import Backoff, Link
     from hopd.broker.store import Store
 
-    for noisy in ("pika", "hopd"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what went wrong is told in sentences at the end
     try:
         endpoint = parse(url)
     except BrokerError as error:

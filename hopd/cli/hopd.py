@@ -115,6 +115,7 @@ def drain_to(ctx: click.Context, url: str, store: str | None) -> None:
     store = store or (ctx.parent.params["store"] if ctx.parent else None)
     if store is None:
         raise click.UsageError("which store? name it with --store PATH")
+    drain_command.keep_quiet()
     sys.exit(drain_command.drain(store, url))
 
 
