@@ -312,6 +312,7 @@ class Session:
     def lost(self) -> None:
         """The client is not there any more, or will not be: the broker takes back what it had. Again does nothing."""
         self._conversations.clear()
+        self._closing.clear()
         self._confirming.clear()
         self._desk.waiting.pop(self, None)
         if not self._connected:

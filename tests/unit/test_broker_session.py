@@ -266,6 +266,14 @@ def test_what_was_on_its_way_when_the_broker_closed_is_passed_over() -> None:
     assert talk.desk.state.queues() == []
 
 
+def test_nothing_is_said_of_a_channel_once_its_connection_is_closed() -> None:
+    talk = connected()
+    refused_with(talk, Code.PRECONDITION_FAILED, method(1, spec.Basic.Ack(5)))
+    ended_with(talk, Code.CHANNEL_ERROR, method(3, spec.Basic.Ack(5)))
+
+    assert talk.say(method(1, spec.Channel.Close(200, "bye", 0, 0)), method(1, spec.Channel.CloseOk())) == []
+
+
 def test_after_bytes_that_are_no_amqp_nothing_is_listened_to() -> None:
     talk = connected()
     ended_with(talk, Code.FRAME_ERROR, b"GET / HTTP/1.1\r\n\r\n")
