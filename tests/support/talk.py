@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pika.frame
 from pika import spec
 
+from hopd.amqp.frames import BODY, FRAME_END, HEADER, HEARTBEAT_TYPE, METHOD
 from hopd.broker.desk import Desk, Shelf
 from hopd.broker.model import Limits
 from hopd.broker.session import Phase, Session
@@ -38,18 +39,22 @@ def message(channel: int, body: bytes = b"x", *, properties: spec.BasicPropertie
 
 
 def heard(stream: bytes) -> list[Heard]:
-    """What a stream of frames says. Heartbeats are left out."""
+    """What a stream of frames says. Heartbeats are left out, and properties: those of a message may be anything."""
     said: list[Heard] = []
     while stream:
-        size, frame = pika.frame.decode_frame(stream)
-        assert size, f"what is left is no frame: {stream[:40]!r}"
-        stream = stream[size:]
-        if isinstance(frame, pika.frame.Method):
-            said.append(Heard(frame.channel_number, frame.method, None))
-        elif isinstance(frame, pika.frame.Header):
+        size = 8 + int.from_bytes(stream[3:7], "big")
+        assert len(stream) >= size, f"what is left is no frame: {stream[:40]!r}"
+        assert stream[size - 1] == FRAME_END
+        frame, stream = stream[:size], stream[size:]
+        if frame[0] == METHOD:
+            method = pika.frame.decode_frame(frame)[1]
+            said.append(Heard(method.channel_number, method.method, None))
+        elif frame[0] == HEADER:
             said[-1] = said[-1]._replace(body=b"")
-        elif isinstance(frame, pika.frame.Body):
-            said[-1] = said[-1]._replace(body=(said[-1].body or b"") + frame.fragment)
+        elif frame[0] == BODY:
+            said[-1] = said[-1]._replace(body=(said[-1].body or b"") + frame[7:-1])
+        else:
+            assert frame[0] == HEARTBEAT_TYPE
     return said
 
 
