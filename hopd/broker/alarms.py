@@ -32,6 +32,10 @@ class Alarms:
         """What to tell blocked clients; None when nobody is blocked."""
         return next(iter(self._on.values()), None)
 
+    def rings(self, alarm: str) -> bool:
+        """Whether that alarm is on."""
+        return alarm in self._on
+
     def set(self, alarm: str, reason: str | None) -> None:
         """Turn an alarm on for a reason, or (None) off."""
         if reason is None:

@@ -180,7 +180,7 @@ class Broker:
         """End what `block` began."""
         self._ask(lambda switchboard: switchboard.set_alarm(None))
 
-    def close_connections(self, reason: str = "CONNECTION_FORCED") -> None:
+    def close_connections(self, reason: str = "closed by the operator") -> None:
         """Close every connection (320), as an operator does."""
         self._ask(lambda switchboard: switchboard.close_clients(reason))
 

@@ -224,7 +224,8 @@ class Switchboard:
             self._desk.written(outcome)
             self.alarms.set("disk", None)
         elif outcome is not None:
-            LOGGER.error("Nothing can be confirmed: %s", outcome, extra={"event": "store_failed"})
+            if not self.alarms.rings("disk"):  # tried again and again, but told once
+                LOGGER.error("Nothing can be confirmed: %s", outcome, extra={"event": "store_failed"})
             self.alarms.set("disk", "low on disk")
             self._disk_failed = True  # until the next sweep
         if self._desk.committed < self._desk.batch and not self._disk_failed:
@@ -252,7 +253,9 @@ class Switchboard:
         """Block those that publish while the broker is short of something."""
         state = self._desk.state
         self.alarms.watch(state.memory, state.messages)
-        shortage = self.alarms.reason, self._desk.uncommitted > self._bounds.uncommitted
+        _, lagging = self._shortage
+        bound = self._bounds.uncommitted // 2 if lagging else self._bounds.uncommitted
+        shortage = self.alarms.reason, self._desk.uncommitted > bound
         if shortage != self._shortage:
             self._shortage = shortage
             for client in self._clients.values():
