@@ -41,3 +41,10 @@ def wire(contract_broker: NodeControl) -> Iterator[Wire]:
     """A socket to the broker on which nothing has been said."""
     with Wire(contract_broker.port) as wire:
         yield wire
+
+
+@pytest.fixture
+def another(contract_broker: NodeControl) -> Iterator[Wire]:
+    """Another such socket."""
+    with Wire(contract_broker.port) as wire:
+        yield wire

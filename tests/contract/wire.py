@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
 from pika import frame, spec
+
+from hopd.amqp.frames import FRAME_OVERHEAD, HEADER_FIXED
+from hopd.amqp.properties import Properties, decode
 
 Method = TypeVar("Method")
 
@@ -23,14 +27,28 @@ PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
+class Header:
+    """A content header; pika's own cannot hold every property that there may be."""
+
+    channel_number: int
+    body_size: int
+    properties: bytes
+
+
+@dataclass(frozen=True)
 class Message:
     """A method with its content: a delivery, a return, an answered get."""
 
     method: Any
-    properties: Any
+    #: As they were on the wire: flags and values.
+    raw_properties: bytes
     body: bytes
     #: Payload sizes of the body's frames.
-    frames: Sequence[int] = field(default=())
+    frames: Sequence[int]
+
+    @property
+    def properties(self) -> Properties:
+        return decode(self.raw_properties)
 
 
 class Wire:
@@ -45,7 +63,7 @@ class Wire:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        self.cut()
 
     # --- saying -------------------------------------------------------------------------------------
 
@@ -66,22 +84,41 @@ class Wire:
         self.send(channel, method)
         return self.expect(answer, channel)
 
+    def cut(self) -> None:
+        """Hang up without a word."""
+        self._socket.close()
+
     # --- hearing ------------------------------------------------------------------------------------
 
     def read(self) -> Any:
-        """The next frame as pika decodes it; None when the broker has hung up, whichever way."""
-        while True:
-            size, found = frame.decode_frame(self._received)
-            if found is not None:
-                self._received = self._received[size:]
-                return found
+        """The next frame: pika's, or our Header; None when the broker has hung up, whichever way."""
+        if not self._receive(FRAME_OVERHEAD):
+            return None
+        if self._received.startswith(b"AMQP"):
+            return frame.decode_frame(self._take(len(PROTOCOL_HEADER)))[1]
+        kind, channel, size = struct.unpack_from(">BHI", self._received)
+        assert self._receive(size + FRAME_OVERHEAD)
+        whole = self._take(size + FRAME_OVERHEAD)
+        if kind == spec.FRAME_HEADER:
+            (body_size,) = struct.unpack_from(">Q", whole, 11)
+            return Header(channel, body_size, whole[7 + HEADER_FIXED : -1])
+        return frame.decode_frame(whole)[1]
+
+    def _receive(self, size: int) -> bool:
+        """Whether that many bytes are there, after waiting for them."""
+        while len(self._received) < size:
             try:
                 more = self._socket.recv(65536)
             except ConnectionResetError:  # it had not read everything that we sent
-                more = b""
+                return False
             if not more:
-                return None
+                return False
             self._received += more
+        return True
+
+    def _take(self, size: int) -> bytes:
+        taken, self._received = self._received[:size], self._received[size:]
+        return taken
 
     def expect(self, kind: type[Method], channel: int = 0) -> Method:
         """The next frame, which must be that method on that channel; heartbeats are passed over."""
@@ -97,7 +134,7 @@ class Wire:
         """That method with its content."""
         method = self.expect(kind, channel)
         header = self.read()
-        assert isinstance(header, frame.Header), header
+        assert isinstance(header, Header), header
         pieces: list[bytes] = []
         while sum(len(piece) for piece in pieces) < header.body_size:
             piece = self.read()
@@ -152,7 +189,15 @@ class Wire:
 
 
 def published(channel: int, method: Any, body: bytes, properties: Any = None) -> bytes:
-    """The frames of a basic.publish, the body in one."""
-    header = frame.Header(channel, len(body), properties or spec.BasicProperties())
+    """The frames of a basic.publish, the body in one. `properties` may be bytes, to go out as they are."""
+    if isinstance(properties, bytes):
+        header = raw_frame(spec.FRAME_HEADER, channel, struct.pack(">HHQ", 60, 0, len(body)) + properties)
+    else:
+        header = frame.Header(channel, len(body), properties or spec.BasicProperties()).marshal()
     content = frame.Body(channel, body).marshal() if body else b""
-    return frame.Method(channel, method).marshal() + header.marshal() + content  # type: ignore[no-any-return]
+    return frame.Method(channel, method).marshal() + header + content  # type: ignore[no-any-return]
+
+
+def raw_frame(kind: int, channel: int, payload: bytes, end: bytes = b"\xce") -> bytes:
+    """A frame, or what looks like one."""
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + end
