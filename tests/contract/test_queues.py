@@ -108,13 +108,6 @@ def test_names_that_begin_with_amq_are_the_brokers(client: Client) -> None:
         channel.queue_declare(name)
 
 
-def test_a_queue_that_is_not_there_cannot_be_got_from(client: Client) -> None:
-    channel, nowhere = client.open(), unique("nowhere")
-
-    with refused(channel, 404, f"NOT_FOUND - no queue '{nowhere}' in vhost '/'"):
-        channel.basic_get(nowhere)
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
