@@ -135,7 +135,7 @@ class Inbox:
         """It is given these, in this order, and nothing more."""
         self.wait(len(bodies))
         settle(self._channel, self._queue)
-        assert self.bodies == list(bodies)
+        assert self.bodies == list(bodies), f"it was given {self.bodies}"
         return self.given
 
     def wait_cancelled(self) -> None:
@@ -209,7 +209,8 @@ def wait_ready(channel: Channel, queue: str, count: int) -> None:
     """Until that many messages are ready."""
 
     def look() -> bool:
-        assert ready(channel, queue) == count
+        found = ready(channel, queue)
+        assert found == count, f"{found} are"
         return True
 
     wait_until(look, PATIENCE, f"{count} messages are ready in {queue}")
@@ -257,4 +258,4 @@ def _ended(channel: Channel, kind: type[Exception], code: int, text: str) -> Ite
         channel.basic_qos()  # what needs no answer is refused by the time of the next
     except kind as error:
         said = (error.args[0], error.args[1])
-    assert said == (code, text)
+    assert said == (code, text), f"the broker said {said}"

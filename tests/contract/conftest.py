@@ -6,19 +6,33 @@ from collections.abc import Iterator
 
 import pytest
 
+from hopd.demo.node import PrivateNode
 from hopd.demo.node_control import NodeControl
 from tests.contract.client import Channel, Client
 from tests.contract.wire import Wire
+from tests.support.broker import START_TIMEOUT
+from tests.support.node import Node, OwnNode
+
+#: How long a client of `own_broker` may keep a delivery. Milliseconds.
+CONSUMER_TIMEOUT = 1000
 
 
 @pytest.fixture(scope="session")
-def contract_broker(broker: NodeControl) -> NodeControl:
+def contract_broker(broker: NodeControl) -> Node:
     """A broker under contract: all that the claims know of it is its `.url` and `.port`."""
     return broker
 
 
+@pytest.fixture(scope="session")
+def own_broker() -> Iterator[OwnNode]:
+    """A broker that nobody else uses: claims may end it, as long as they start it again, and raise alarms."""
+    impatient = f"[{{rabbit, [{{consumer_timeout, {CONSUMER_TIMEOUT}}}, {{channel_tick_interval, 300}}]}}]."
+    with PrivateNode(advanced=impatient) as node:
+        yield node.wait_ready(START_TIMEOUT)
+
+
 @pytest.fixture
-def client(contract_broker: NodeControl) -> Iterator[Client]:
+def client(contract_broker: Node) -> Iterator[Client]:
     with Client(contract_broker.url) as client:
         yield client
 
@@ -30,21 +44,21 @@ def channel(client: Client) -> Channel:
 
 
 @pytest.fixture
-def stranger(contract_broker: NodeControl) -> Iterator[Client]:
+def stranger(contract_broker: Node) -> Iterator[Client]:
     """Another client."""
     with Client(contract_broker.url) as client:
         yield client
 
 
 @pytest.fixture
-def wire(contract_broker: NodeControl) -> Iterator[Wire]:
+def wire(contract_broker: Node) -> Iterator[Wire]:
     """A socket to the broker on which nothing has been said."""
     with Wire(contract_broker.port) as wire:
         yield wire
 
 
 @pytest.fixture
-def another(contract_broker: NodeControl) -> Iterator[Wire]:
+def another(contract_broker: Node) -> Iterator[Wire]:
     """Another such socket."""
     with Wire(contract_broker.port) as wire:
         yield wire

@@ -78,10 +78,10 @@ def test_a_wrong_password_is_told_to_whom_wants_to_hear_it(wire: Wire, response:
 @pytest.mark.parametrize(
     ("mechanism", "response"), [("PLAIN", "\0guest\0wrong"), ("SIDEWAYS", GUEST)], ids=["wrong password", "other mechanism"]
 )
-def test_everybody_else_is_hung_up_on(wire: Wire, mechanism: str, response: str) -> None:
+def test_nobody_else_gets_in_either(wire: Wire, mechanism: str, response: str) -> None:
     wire.log_in(None, response, mechanism)
 
-    assert wire.read() is None
+    wire.read_to_end()  # RabbitMQ waits 3 s and says nothing
 
 
 def test_a_virtual_host_that_is_not_there_ends_the_connection(wire: Wire) -> None:
@@ -93,12 +93,12 @@ def test_a_virtual_host_that_is_not_there_ends_the_connection(wire: Wire) -> Non
 
 
 @pytest.mark.parametrize(("channel_max", "frame_max"), [(65535, 131072), (2047, 131073)], ids=["channels", "frames"])
-def test_a_client_that_wants_more_than_it_was_offered_is_hung_up_on(wire: Wire, channel_max: int, frame_max: int) -> None:
+def test_a_client_that_wants_more_than_it_was_offered_does_not_get_in(wire: Wire, channel_max: int, frame_max: int) -> None:
     tuned(wire, channel_max, frame_max)
 
     wire.send(0, spec.Connection.Open("/"))
 
-    assert wire.read() is None
+    wire.read_to_end()
 
 
 @pytest.mark.parametrize(("channel_max", "frame_max"), [(2047, 131072), (10, 131072), (2047, 4096)])

@@ -49,10 +49,14 @@ def test_a_queue_without_a_name_is_given_one(channel: Channel) -> None:
     assert first != second
 
 
-def test_the_name_given_can_be_used_to_declare_it_again(channel: Channel) -> None:
+def test_a_queue_that_was_given_its_name_is_found_by_it_but_not_declared(client: Client) -> None:
+    channel = client.open()
     name = channel.queue_declare("", exclusive=True).method.queue
 
     assert channel.queue_declare(name, passive=True).method.queue == name
+
+    with refused(channel, 403, f"ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*'"):
+        channel.queue_declare(name, exclusive=True)
 
 
 def test_no_name_means_the_queue_declared_last_on_the_channel(client: Client, channel: Channel) -> None:

@@ -155,11 +155,7 @@ def test_a_method_that_nobody_knows_ends_the_connection(wire: Wire, class_id: in
 
     wire.send_bytes(method_bytes(class_id, method_id))
 
-    found = wire.read()
-    while found is not None:
-        assert isinstance(found.method, spec.Connection.Close)
-        wire.send(0, spec.Connection.CloseOk())
-        found = wire.read()
+    wire.read_to_end()  # RabbitMQ says nothing
 
 
 def test_others_notice_nothing(wire: Wire, another: Wire) -> None:

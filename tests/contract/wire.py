@@ -127,7 +127,7 @@ class Wire:
             found = self.read()
         assert isinstance(found, frame.Method), found
         assert isinstance(found.method, kind), found.method
-        assert found.channel_number == channel
+        assert found.channel_number == channel, found
         return found.method
 
     def expect_message(self, kind: type[Method], channel: int = 1) -> Message:
@@ -144,19 +144,25 @@ class Wire:
 
     def expect_close(self, code: int, text: str) -> spec.Connection.Close:
         """The broker closes the connection with this code and text, and hangs up when that is acknowledged."""
-        found = self.read()
-        while not (isinstance(found, frame.Method) and isinstance(found.method, spec.Connection.Close)):
-            assert found is not None, "the broker hung up without a word"
-            found = self.read()
-        assert (found.method.reply_code, found.method.reply_text) == (code, text)
-        self.send(0, spec.Connection.CloseOk())
-        assert self.read() is None
-        return found.method
+        close = self.read_to_end()
+        assert close is not None, "the broker hung up without a word"
+        assert (close.reply_code, close.reply_text) == (code, text), close
+        return close
+
+    def read_to_end(self) -> spec.Connection.Close | None:
+        """What the broker says before it hangs up, if it says anything; that is acknowledged."""
+        close = None
+        while (found := self.read()) is not None:
+            if isinstance(found, frame.Method) and isinstance(found.method, spec.Connection.Close):
+                assert close is None, "the broker closes twice"
+                close = found.method
+                self.send(0, spec.Connection.CloseOk())
+        return close
 
     def expect_channel_close(self, channel: int, code: int, text: str) -> spec.Channel.Close:
         """The broker closes the channel with this code and text; that is acknowledged."""
         close = self.expect(spec.Channel.Close, channel)
-        assert (close.reply_code, close.reply_text) == (code, text)
+        assert (close.reply_code, close.reply_text) == (code, text), close
         self.send(channel, spec.Channel.CloseOk())
         return close
 
