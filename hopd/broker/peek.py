@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from hopd.amqp.properties import PERSISTENT
+from hopd.amqp.properties import PERSISTENT, TRANSIENT
+from hopd.broker.arguments import MAX_EXPIRY
 from hopd.broker.refusal import Code, Refused
-
-#: Nothing may live longer, in milliseconds: RabbitMQ's bound of a hundred years.
-MAX_EXPIRATION = 100 * 365 * 86_400 * 1000
 
 _DELIVERY_MODE, _PRIORITY, _EXPIRATION, _USER_ID, _MORE = 1 << 12, 1 << 11, 1 << 8, 1 << 4, 1
 _SHORT, _TABLE, _OCTET, _LONGLONG = range(4)
@@ -82,7 +80,7 @@ def _walk(raw: bytes) -> Peeked:
             if flag == _PRIORITY:
                 priority = raw[offset]
             else:
-                persistent = raw[offset] == PERSISTENT
+                persistent = _is_persistent(raw[offset])
             offset += 1
         elif kind == _LONGLONG:
             offset += 8
@@ -102,6 +100,12 @@ def _fields_of(flags: int) -> tuple[tuple[int, int], ...]:
     return fields
 
 
+def _is_persistent(mode: int) -> bool:
+    if mode not in (TRANSIENT, PERSISTENT):
+        raise Refused(Code.PRECONDITION_FAILED, f"invalid message: {{delivery_mode_unknown,{mode}}}")
+    return mode == PERSISTENT
+
+
 def _seconds(raw: bytes) -> float:
     """An expiration, which is text in milliseconds; refused as RabbitMQ does."""
     text = raw.decode("utf-8", "replace")
@@ -113,7 +117,7 @@ def _seconds(raw: bytes) -> float:
     milliseconds = int(text)
     if milliseconds < 0:
         raise _no_expiration(text, f"{{value_negative,{milliseconds}}}")
-    if milliseconds > MAX_EXPIRATION:
+    if milliseconds > MAX_EXPIRY:
         raise _no_expiration(text, f"{{value_too_large,{milliseconds}}}")
     return milliseconds / 1000
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopd.amqp import properties
-from hopd.amqp.properties import PERSISTENT, Properties
-from hopd.broker.peek import MAX_EXPIRATION, Peeked, peek
+from hopd.amqp.properties import PERSISTENT, TRANSIENT, Properties
+from hopd.broker.arguments import MAX_EXPIRY
+from hopd.broker.peek import Peeked, peek
 from hopd.broker.refusal import Code, Refused
 
 TEXTS = st.one_of(st.none(), st.sampled_from(["", "a", "x" * 255, "\u00fc"]))
@@ -19,11 +20,11 @@ MESSAGES = st.builds(
     content_type=TEXTS,
     content_encoding=TEXTS,
     headers=st.sampled_from([{}, {"a": 1, "b": [None, {"c": "d"}]}]),
-    delivery_mode=st.one_of(st.none(), st.integers(0, 255)),
+    delivery_mode=st.sampled_from([None, TRANSIENT, PERSISTENT]),
     priority=st.one_of(st.none(), st.integers(0, 255)),
     correlation_id=TEXTS,
     reply_to=TEXTS,
-    expiration=st.one_of(st.none(), st.integers(0, MAX_EXPIRATION).map(str)),
+    expiration=st.one_of(st.none(), st.integers(0, MAX_EXPIRY).map(str)),
     message_id=TEXTS,
     timestamp=st.one_of(st.none(), st.integers(0, 2**64 - 1)),
     type=TEXTS,
@@ -75,7 +76,7 @@ def test_no_properties_say_nothing() -> None:
         ("1_000", "invalid expiration '1_000': {leftover_string,\"_000\"}"),
         ("10x", "invalid expiration '10x': {leftover_string,\"x\"}"),
         ("-1", "invalid expiration '-1': {value_negative,-1}"),
-        ("99999999999999", "invalid expiration '99999999999999': {value_too_large,99999999999999}"),
+        ("315360000001", "invalid expiration '315360000001': {value_too_large,315360000001}"),
     ],
 )
 def test_an_expiration_that_is_no_time_is_refused_in_rabbitmqs_words(expiration: str, why: str) -> None:
@@ -89,6 +90,13 @@ def test_an_expiration_that_is_no_time_is_refused_in_rabbitmqs_words(expiration:
 @pytest.mark.parametrize(("expiration", "seconds"), [("0", 0.0), ("1500", 1.5), ("+5", 0.005), ("4294967296", 4294967.296)])
 def test_an_expiration_is_milliseconds(expiration: str, seconds: float) -> None:
     assert peek(properties.encode(Properties(expiration=expiration))).expiration == seconds
+
+
+def test_there_are_two_delivery_modes() -> None:
+    with pytest.raises(Refused) as caught:
+        peek(properties.encode(Properties(delivery_mode=3)))
+
+    assert caught.value.text == "PRECONDITION_FAILED - invalid message: {delivery_mode_unknown,3}"
 
 
 def test_properties_of_a_later_amqp_are_refused() -> None:
