@@ -42,6 +42,8 @@ class Queues:
     ) -> Queue:
         """The queue, new or as it is: then all has to be the same (406)."""
         name = cleaned(name)
+        if name.startswith(RESERVED):  # also one that the broker made up: it is found passively only
+            raise Refused(Code.ACCESS_REFUSED, f"queue name '{name}' contains reserved prefix 'amq.*'")
         durable = durable and not exclusive
         queue = self._by_name.get(name) if name else None
         if queue is None:
@@ -93,8 +95,6 @@ class Queues:
         self.used(queue, now)
 
     def _create(self, name: str, owner: object | None, durable: bool, auto_delete: bool, arguments: Arguments) -> Queue:
-        if name.startswith(RESERVED):
-            raise Refused(Code.ACCESS_REFUSED, f"queue name '{name}' contains reserved prefix 'amq.*'")
         shown = name or f"amq.gen-{secrets.token_urlsafe(16)}"
         options = queue_options(shown, arguments)
         if options.kind == QUORUM:

@@ -133,7 +133,15 @@ def test_a_queue_without_a_name_is_given_one_that_nobody_can_guess() -> None:
     assert len(names) == 3
     assert {name[:8] for name in names} == {"amq.gen-"}
     assert {len(name) for name in names} == {30}
-    assert client.declare(names.pop()).messages == 0  # declaring it by that name is fine, it exists
+
+
+def test_a_queue_that_was_given_its_name_is_found_by_it_but_not_declared() -> None:
+    client = PureBroker().channel()
+    name = client.declare("").name
+
+    assert client.passive(name).name == name
+    with pytest.raises(Refused, match="contains reserved prefix"):
+        client.declare(name)
 
 
 def test_a_consumer_without_a_tag_is_given_one() -> None:
