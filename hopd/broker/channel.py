@@ -25,8 +25,8 @@ class Origin(Protocol):
     def rejected(self, copy: Copy) -> None:
         """It was refused, not to come again."""
 
-    def returned(self, copies: list[Copy], now: float) -> None:
-        """They go back to their places; `dispatch` has to follow."""
+    def returned(self, copies: list[Copy], *, asked: bool, now: float) -> None:
+        """They go back; `dispatch` has to follow. `asked`: their client wants it so, instead of having left."""
 
     def resume(self, consumer: Consumer, now: float) -> None:
         """A consumer that had no room has some."""
@@ -182,7 +182,7 @@ class Channel:
 
     def requeue(self, tag: int, multiple: bool, now: float) -> None:
         """A delivery goes back, or all up to it."""
-        self._return(self._collect(tag, multiple), now)
+        self._return(self._collect(tag, multiple), asked=True, now=now)
 
     def close(self, now: float) -> None:
         """End it: no more consumers, and everything unsettled goes back."""
@@ -191,7 +191,7 @@ class Channel:
         for consumer in list(self.consumers.values()):
             consumer.queue.leave(consumer, now)
         self.consumers.clear()
-        self._return(self._take_all(), now)
+        self._return(self._take_all(), asked=False, now=now)
 
     def resume(self, now: float) -> None:
         """Give consumers that had no room another chance."""
@@ -222,7 +222,7 @@ class Channel:
         self.unsettled.clear()
         return taken
 
-    def _return(self, copies: Iterable[Copy], now: float) -> None:
+    def _return(self, copies: Iterable[Copy], *, asked: bool, now: float) -> None:
         """All of them are back in their places before anybody is given one again."""
         by_queue: dict[Origin, list[Copy]] = {}
         consumers = []
@@ -231,7 +231,7 @@ class Channel:
             if copy.consumer is not None:
                 consumers.append(copy.consumer)
         for queue, group in by_queue.items():
-            queue.returned(group, now)
+            queue.returned(group, asked=asked, now=now)
         for consumer in consumers:
             self._free(consumer, now)
         for queue in by_queue:

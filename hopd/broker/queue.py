@@ -16,6 +16,7 @@ from hopd.broker.timers import Timers
 
 class Queue:
     """Its messages leave in order: the highest priority first, then as they came; what comes back goes to its old place.
+    (A quorum queue is different: see `_return_to_quorum`.)
 
     Whenever something changes, whatever is ready is handed to consumers with room, at once. So either nothing is ready, or
     nobody has room, or the next message is still in the store.
@@ -144,7 +145,9 @@ class Queue:
         self._ledger.effects.append(self._delivery(copy, consumer.channel, consumer, consumer.no_ack, now))
 
     def _delivery(self, copy: Copy, channel: Channel, consumer: Consumer | None, no_ack: bool, now: float) -> Deliver:
-        message = copy.message if not copy.delivery_count else counted(copy.message, copy.delivery_count)
+        message = copy.message
+        if copy.delivery_count or (consumer is None and self.options.kind == QUORUM):  # who asks for one is told of none as well
+            message = counted(message, copy.delivery_count)
         tag = channel.deliver(copy, consumer, no_ack, now)
         channel.client.unwritten += message.size
         if no_ack:
@@ -168,25 +171,29 @@ class Queue:
         self.unsettled -= 1
         self._drop(copy, REJECTED)
 
-    def returned(self, copies: list[Copy], now: float) -> None:
-        """They go back to their places; `dispatch` has to follow."""
+    def returned(self, copies: list[Copy], *, asked: bool, now: float) -> None:
+        """They go back; `dispatch` has to follow. `asked`: their client wants it so, instead of having left."""
         self.unsettled -= len(copies)
         for copy in copies:
+            copy.redelivered = True
+            copy.consumer = None
             if self.deleted:
                 self._gone(copy)
             elif self.options.kind != QUORUM:
-                self._put_back(copy.id, copy)
+                self.ready.put_back(copy.id, copy)
             elif not self._too_often(copy):
-                # Quorum queues hand out again in the order in which it came back.
-                self._returns += 1
-                self._put_back(self._returns, copy)
+                self._return_to_quorum(copy, asked, now)
         if self.bounded:
             self._drop_excess(now)
 
-    def _put_back(self, order: int, copy: Copy) -> None:
-        copy.redelivered = True
-        copy.consumer = None
-        self.ready.put_back(order, copy)
+    def _return_to_quorum(self, copy: Copy, asked: bool, now: float) -> None:
+        """In front, in the order in which it came back. But without a limit a message that somebody returns again and again would
+        be in front for ever, so RabbitMQ puts that behind all others."""
+        if asked and self.options.delivery_limit is None:
+            self._append(copy, now)
+        else:
+            self._returns += 1
+            self.ready.put_back(self._returns, copy)
 
     def _too_often(self, copy: Copy) -> bool:
         copy.delivery_count += 1
@@ -301,7 +308,7 @@ class Queue:
     def _copy(self, number: int, stored: Stored) -> Copy:
         copy = Copy(number, stored.message, self, stored.expires_at, True)
         copy.delivery_count = stored.delivery_count
-        copy.redelivered = number <= self._delivered_before
+        copy.redelivered = stored.delivery_count > 0 or number <= self._delivered_before
         return copy
 
     def clear(self) -> int:

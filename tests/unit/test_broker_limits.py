@@ -9,7 +9,7 @@ import pytest
 
 from hopd.broker.model import Limits
 from hopd.broker.refusal import Refused
-from tests.support.pure_broker import START, Hand, PureBroker
+from tests.support.pure_broker import START, Hand, PureBroker, headers
 
 
 def client_with_dead_letters(**arguments: Any) -> Hand:
@@ -246,6 +246,18 @@ def test_a_quorum_queue_counts_how_often_a_message_came_back_and_gives_it_up() -
     client.close()
 
     assert (client.broker.ready(), client.broker.ready("dead")) == (0, 1)
+
+
+def test_who_asks_a_quorum_queue_for_a_message_is_told_the_count_from_the_first_time_on() -> None:
+    client = PureBroker().channel()
+    client.declare(durable=True, x_queue_type="quorum")
+    client.publish(b"a")
+
+    for count in range(3):
+        delivery = client.get()
+        assert delivery is not None
+        assert headers(delivery)["x-delivery-count"] == count
+        client.nack(delivery.tag)
 
 
 def test_a_classic_queue_counts_nothing() -> None:

@@ -334,9 +334,9 @@ def test_a_message_that_goes_back_keeps_its_place_among_those_of_its_priority() 
 # --- quorum queues ----------------------------------------------------------------------------------------------------
 
 
-def test_in_a_quorum_queue_messages_come_again_in_the_order_in_which_they_came_back() -> None:
+def test_in_a_quorum_queue_with_a_limit_messages_come_again_in_the_order_in_which_they_came_back() -> None:
     client = PureBroker().channel()
-    client.declare(durable=True, x_queue_type="quorum")
+    client.declare(durable=True, x_queue_type="quorum", x_delivery_limit=5)
     client.publish(*letters("a", "c"))
     client.get()
     client.get()
@@ -345,6 +345,44 @@ def test_in_a_quorum_queue_messages_come_again_in_the_order_in_which_they_came_b
     client.nack(1)
 
     assert client.drain() == [b"b", b"a", b"c"]
+
+
+def test_in_a_quorum_queue_without_a_limit_what_is_returned_comes_last() -> None:
+    client = PureBroker().channel()
+    client.declare(durable=True, x_queue_type="quorum")
+    client.publish(*letters("a", "d"))
+    for _ in range(3):
+        client.get()
+
+    client.nack(2)
+    client.nack(1)
+
+    assert client.drain() == [b"d", b"b", b"a"]
+
+
+def test_in_any_quorum_queue_what_a_client_leaves_behind_comes_first() -> None:
+    broker = PureBroker()
+    client, other = broker.channel(), broker.channel()
+    client.declare(durable=True, x_queue_type="quorum")
+    client.publish(*letters("a", "d"))
+    client.get()
+    client.get()
+
+    client.leave()
+
+    assert other.drain() == letters("a", "d")
+
+
+def test_a_returned_message_is_still_redelivered_after_it_was_on_disk() -> None:
+    client = PureBroker(paging=True, limits=Limits(page_messages=4)).channel()
+    client.declare(durable=True, x_queue_type="quorum")
+    client.publish(*letters("a", "z"), persistent=True)
+    client.get()
+
+    client.nack(1)
+
+    deliveries = [client.get() for _ in range(26)]
+    assert [each.redelivered for each in deliveries if each is not None] == [False] * 25 + [True]
 
 
 # --- who does not read ------------------------------------------------------------------------------------------------
