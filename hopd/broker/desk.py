@@ -53,6 +53,8 @@ class Desk:
         #: The last batch that the store was handed, and the last one that it has written. 0: none.
         self.batch = 0
         self.committed = 0
+        #: What the broker is short of: whoever publishes then is held up. None: of nothing.
+        self.shortage: str | None = None
         self._store = store
         #: By batch, the bytes in it.
         self._sizes: deque[tuple[int, int]] = deque()

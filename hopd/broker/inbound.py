@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from hopd.amqp.frames import BODY, FRAME_END, FRAME_OVERHEAD, HEADER, HEADER_FIXED, HEARTBEAT_TYPE, METHOD
 from hopd.broker import codec
-from hopd.broker.methods import Method
+from hopd.broker.methods import CloseOk, Method
 from hopd.broker.refusal import Code, Refused
 
 #: What a client may send in one frame before the connection is tuned, and the most that is agreed on then. RabbitMQ's default.
@@ -278,6 +278,23 @@ class Inbound:
             raise _frame_error(kind, b"", f"{{frame_too_large,{size},{self.frame_max - FRAME_OVERHEAD}}}")
         if kind not in (METHOD, HEADER, BODY, HEARTBEAT_TYPE):
             raise _frame_error(kind, b"", "unknown_frame")
+
+
+class Deaf(Inbound):
+    """Stands in for the decoder of a stream that is no AMQP any more: all that it understands is that the client has taken note."""
+
+    _CLOSE_OK = bytes((METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, FRAME_END))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard = b""
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """The client's close-ok, wherever it is."""
+        self._heard += data
+        if self._CLOSE_OK in self._heard:
+            yield Command(0, 10, 51, CloseOk())
+        self._heard = self._heard[1 - len(self._CLOSE_OK) :]
 
 
 def _decode_target(arguments: bytes) -> Target:

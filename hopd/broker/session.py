@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
 from hopd.amqp.frames import HEARTBEAT
@@ -11,7 +13,7 @@ from hopd.broker import methods as m
 from hopd.broker.conversation import Conversation
 from hopd.broker.desk import Desk
 from hopd.broker.handshake import PROTOCOL, Handshake, LoginRefused
-from hopd.broker.inbound import BASIC, PUBLISH, Command, Event, Inbound, Publish, Settle, TooLarge
+from hopd.broker.inbound import BASIC, PUBLISH, Command, Deaf, Event, Inbound, Publish, Settle, TooLarge
 from hopd.broker.model import Cancelled, CloseChannel, Deliver
 from hopd.broker.outbound import Outbound
 from hopd.broker.refusal import Code, Refused
@@ -59,6 +61,8 @@ class Session:
         self._conversations: dict[int, Conversation] = {}
         #: Channels that the broker has closed and whose client has not said that it knows.
         self._closing: set[int] = set()
+        #: What it said when it published while the broker was short of something.
+        self._held: _Held | None = None
         #: Channels with messages that are not confirmed yet.
         self._confirming: dict[Conversation, None] = {}
         self._connected = False
@@ -85,16 +89,33 @@ class Session:
         if self.over:
             return
         self._desk.touched[self] = None
+        if self._held is not None:
+            self._held.behind += data
+            return
         if self.phase is Phase.GREETING:
             data = self._greet(data)
+        self._hear(self._inbound.feed(data))
+
+    def _hear(self, events: Iterator[Event]) -> None:
         try:
-            for event in self._inbound.feed(data):
+            for event in events:
+                if self._desk.shortage is not None and isinstance(event, Publish):
+                    self._held = _Held(event, events)
+                    self.publishes = True
+                    return
                 self._take(event)
                 if self.over:
                     return
         except Refused as refused:
-            self._inbound = _Deaf()  # where the next frame begins is anybody's guess
+            self._inbound = Deaf()  # where the next frame begins is anybody's guess
             self.close(refused)
+
+    def resume(self) -> None:
+        """The broker is short of nothing any more: do what was held up."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._desk.touched[self] = None
+            self._hear(itertools.chain((held.event,), held.events, self._inbound.feed(held.behind)))
 
     def _greet(self, data: bytes) -> bytes:
         """Wait for the protocol header; what is behind it."""
@@ -304,6 +325,8 @@ class Session:
             LOGGER.warning("Closed the connection of %s: %s", self.label, refused, extra=extra)
         for conversation in list(self._confirming):
             self._tell_confirms(conversation)
+        if self._held is not None:
+            self._inbound = Deaf()
         self.lost()
         self._out.method(0, m.Close(refused.code, refused.text, refused.class_id, refused.method_id))
         self.phase = Phase.CLOSING
@@ -311,6 +334,7 @@ class Session:
 
     def lost(self) -> None:
         """The client is not there any more, or will not be: the broker takes back what it had. Again does nothing."""
+        self._held = None
         self._conversations.clear()
         self._closing.clear()
         self._confirming.clear()
@@ -356,9 +380,10 @@ class Session:
             self._confirming.pop(conversation, None)
 
 
-class _Deaf(Inbound):
-    """Stands in for the decoder of a stream that is no AMQP any more."""
+@dataclass
+class _Held:
+    """A message that has to wait, what was read behind it, and what came later."""
 
-    def feed(self, _data: bytes) -> Iterator[Event]:
-        """Nothing."""
-        return iter(())
+    event: Publish
+    events: Iterator[Event]
+    behind: bytes = b""

@@ -258,6 +258,7 @@ class Switchboard:
         shortage = self.alarms.reason, self._desk.uncommitted > bound
         if shortage != self._shortage:
             self._shortage = shortage
+            self._desk.shortage = self.alarms.reason
             for client in self._clients.values():
                 self._steer(client)
             self.wake()
@@ -273,6 +274,8 @@ class Switchboard:
         if session.publishes and client.blocked is not (reason is not None):
             client.blocked = reason is not None
             session.block(reason)
+            if reason is None:
+                session.resume()
             self.wake()
         client.read(not client.blocked and not (lagging and session.publishes) and (client.idle or client.unsent <= _MAX_UNSENT))
 
@@ -290,6 +293,7 @@ class Switchboard:
     def set_alarm(self, reason: str | None) -> None:
         """Block those that publish, for a reason, or (None) no longer for that one."""
         self.alarms.set("asked for", reason)
+        self._regulate()  # who publishes after this is held up already
 
     def keep_time(self) -> None:
         """The clock was turned: do what is due."""

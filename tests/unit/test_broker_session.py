@@ -282,6 +282,18 @@ def test_after_bytes_that_are_no_amqp_nothing_is_listened_to() -> None:
     assert talk.desk.state.queues() == []
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_after_such_bytes_a_client_that_takes_note_is_not_kept_waiting(size: int) -> None:
+    talk = connected()
+    ended_with(talk, Code.FRAME_ERROR, b"GET / HTTP/1.1\r\n\r\n")
+    said = b"garbage" + method(0, spec.Connection.CloseOk()) + b"more"
+
+    for start in range(0, len(said), size):
+        talk.say(said[start : start + size])
+
+    assert talk.session.over
+
+
 def test_a_client_that_is_gone_gives_back_what_it_had() -> None:
     desk = new_desk()
     one, two = connected(desk), connected(desk)
@@ -314,6 +326,40 @@ def test_a_new_secret_is_taken() -> None:
     (answer,) = connected().say(struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce")
 
     assert isinstance(answer.method, spec.Connection.UpdateSecretOk)
+
+
+def test_who_publishes_while_the_broker_is_short_of_something_is_held_up_until_it_is_not() -> None:
+    talk = connected()
+    talk.say(method(1, spec.Queue.Declare(queue="q")), method(1, spec.Confirm.Select()))
+    talk.desk.shortage = "low on memory"
+
+    assert talk.say(message(1, routing_key="q"), method(1, spec.Basic.Qos()), message(1, routing_key="q")[:20]) == []
+    assert talk.say(message(1, routing_key="q")[20:]) == []
+    assert talk.session.publishes
+    talk.desk.shortage = None
+    talk.session.resume()
+
+    assert named(talk.listen()) == [(1, "Basic.QosOk"), (1, "Basic.Ack")]
+    assert [queue.ready for queue in talk.desk.state.queues()] == [2]
+
+
+def test_who_does_not_publish_is_not_held_up() -> None:
+    talk = connected()
+    talk.desk.shortage = "low on memory"
+
+    assert named(talk.say(method(1, spec.Basic.Qos()))) == [(1, "Basic.QosOk")]
+
+
+def test_who_is_held_up_can_be_left() -> None:
+    talk = connected()
+    talk.desk.shortage = "low on memory"
+    talk.say(message(1, routing_key="q"), method(1, spec.Basic.Qos()))
+
+    talk.session.close(Refused(Code.CONNECTION_FORCED, "bye"))
+    talk.session.resume()
+
+    assert named(talk.say(method(0, spec.Connection.CloseOk()))) == [(0, "Connection.Close")]
+    assert talk.session.over
 
 
 @pytest.mark.parametrize(("properties", "told"), [({"capabilities": {"connection.blocked": True}}, True), ({}, False)])
