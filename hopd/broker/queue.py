@@ -54,6 +54,8 @@ class Queue:
         #: What nobody has been given, or has given back.
         self.ready = Ready(options.max_priority, paging if durable else None)
         self._paged = paging is not None and durable
+        #: A quorum queue keeps on disk what its publisher called transient as well.
+        self._keeps_all = durable and options.kind == QUORUM
         self._returns = 0
         #: The highest id that a client was given to keep, in all its life and up to the last restart.
         self._delivered_up_to = 0
@@ -77,7 +79,8 @@ class Queue:
         ttl = self.options.message_ttl
         if message.expiration is not None:
             ttl = message.expiration if ttl is None else min(ttl, message.expiration)
-        copy = Copy(number, message, self, None if ttl is None else now + ttl, self.durable and message.persistent)
+        stored = self._keeps_all or (self.durable and message.persistent)
+        copy = Copy(number, message, self, None if ttl is None else now + ttl, stored)
         self._ledger.came(copy)
         consumer = None if self.ready.count else self.consumers.next()
         if consumer is not None:

@@ -91,6 +91,16 @@ def test_a_quorum_queue_keeps_how_often_a_message_came_back() -> None:
     assert journal_of(client, nack=1)[0] == Counted("q", 1, 1)
 
 
+def test_a_quorum_queue_keeps_what_its_publisher_called_transient() -> None:
+    client = PureBroker(paging=True).channel()
+    client.declare(durable=True, x_queue_type="quorum")
+
+    (published,) = client.publish(b"a", persistent=False)
+
+    assert published.durable
+    assert client.broker.shelf.read("q", [1])[0][1] is not None
+
+
 def test_purging_keeps_what_is_unsettled() -> None:
     client = durable()
     client.prefetch(2)
