@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from hopd.broker.outbound import Outbound
 from hopd.broker.peek import peek
 from hopd.broker.refusal import Code, Refused
 
+_SERIALS = itertools.count(1)
+
 
 class Conversation:
     """What goes on on a channel. `owner` is the session it belongs to, for the state; everything here may raise `Refused`.
@@ -23,6 +26,8 @@ class Conversation:
 
     def __init__(self, desk: Desk, owner: object, number: int, user: str, out: Outbound) -> None:
         self.number = number
+        #: Tells it from every other, also from one that had its number before.
+        self.serial = next(_SERIALS)
         self.user = user
         self.confirms: Confirms | None = None
         self._desk = desk
@@ -31,6 +36,11 @@ class Conversation:
         self._out = out
         self._last_queue: str | None = None
         self._channel = self._state.open_channel(owner, number)
+
+    @property
+    def consumers(self) -> int:
+        """How many it has."""
+        return len(self._channel.consumers)
 
     def close(self) -> None:
         """End it; what is unsettled goes back."""

@@ -280,6 +280,15 @@ class Inbound:
             raise _frame_error(kind, b"", "unknown_frame")
 
 
+@dataclass(slots=True, eq=False)
+class Held:
+    """A message that has to wait, what was read behind it, and what came later."""
+
+    event: Publish
+    events: Iterator[Event]
+    behind: bytes = b""
+
+
 class Deaf(Inbound):
     """Stands in for the decoder of a stream that is no AMQP any more: all that it understands is that the client has taken note."""
 

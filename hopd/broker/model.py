@@ -83,6 +83,16 @@ class QueueInfo(NamedTuple):
     consumers: int
 
 
+class ChannelInfo(NamedTuple):
+    """One open channel as an onlooker sees it."""
+
+    #: The name that its client gave itself; empty when it gave none.
+    client: str
+    #: Tells it from every other of this broker, also from one that had its number before.
+    serial: int
+    consumers: int
+
+
 # --- effects: what sessions have to be told, in order --------------------------------------------------------------------
 
 

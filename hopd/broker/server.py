@@ -18,7 +18,7 @@ from hopd.broker.clock import Clock, WallClock
 from hopd.broker.commits import Commits
 from hopd.broker.desk import Desk
 from hopd.broker.listener import Listener, listen, listen_unix, parse_address
-from hopd.broker.model import Limits, QueueInfo
+from hopd.broker.model import ChannelInfo, Limits, QueueInfo
 from hopd.broker.state import State
 from hopd.broker.store import Store
 from hopd.broker.switchboard import Switchboard
@@ -162,6 +162,10 @@ class Broker:
         """All queues, by name."""
         return self._ask(lambda switchboard: switchboard.queues())
 
+    def channels(self) -> list[ChannelInfo]:
+        """All open channels."""
+        return self._ask(lambda switchboard: switchboard.channels())
+
     # --- what a test, or an operator, may do to it ----------------------------------------------
 
     def freeze(self) -> None:
@@ -183,6 +187,10 @@ class Broker:
     def close_connections(self, reason: str = "closed by the operator") -> None:
         """Close every connection (320), as an operator does."""
         self._ask(lambda switchboard: switchboard.close_clients(reason))
+
+    def close_channel(self, serial: int, reason: str = "closed on request") -> None:
+        """Close one of `channels` (406), as the broker does by itself when a delivery is not settled in time. Its client's others stay."""
+        self._ask(lambda switchboard: switchboard.close_channel(serial, reason))
 
     def cut_connections(self) -> None:
         """Drop every connection without a word, as a broken network does."""

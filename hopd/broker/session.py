@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from hopd.amqp.frames import HEARTBEAT
@@ -13,8 +12,8 @@ from hopd.broker import methods as m
 from hopd.broker.conversation import Conversation
 from hopd.broker.desk import Desk
 from hopd.broker.handshake import PROTOCOL, Handshake, LoginRefused
-from hopd.broker.inbound import BASIC, PUBLISH, Command, Deaf, Event, Inbound, Publish, Settle, TooLarge
-from hopd.broker.model import Cancelled, CloseChannel, Deliver
+from hopd.broker.inbound import BASIC, PUBLISH, Command, Deaf, Event, Held, Inbound, Publish, Settle, TooLarge
+from hopd.broker.model import Cancelled, ChannelInfo, CloseChannel, Deliver
 from hopd.broker.outbound import Outbound
 from hopd.broker.refusal import Code, Refused
 
@@ -62,7 +61,7 @@ class Session:
         #: Channels that the broker has closed and whose client has not said that it knows.
         self._closing: set[int] = set()
         #: What it said when it published while the broker was short of something.
-        self._held: _Held | None = None
+        self._held: Held | None = None
         #: Channels with messages that are not confirmed yet.
         self._confirming: dict[Conversation, None] = {}
         self._connected = False
@@ -100,7 +99,7 @@ class Session:
         try:
             for event in events:
                 if self._desk.shortage is not None and isinstance(event, Publish):
-                    self._held = _Held(event, events)
+                    self._held = Held(event, events)
                     self.publishes = True
                     return
                 self._take(event)
@@ -305,6 +304,18 @@ class Session:
         elif "consumer_cancel_notify" in self.handshake.capabilities:
             self._out.method(number, m.Cancel(effect.consumer_tag, True))
 
+    def channels(self) -> list[ChannelInfo]:
+        """Its open channels."""
+        name = self.handshake.name
+        return [ChannelInfo(name, conversation.serial, conversation.consumers) for conversation in self._conversations.values()]
+
+    def close_channel(self, serial: int, refused: Refused) -> None:
+        """Close one of them, for a reason of the broker's own. One that is not there is closed."""
+        for conversation in list(self._conversations.values()):
+            if conversation.serial == serial:
+                self._refuse(conversation, refused, 0, 0)
+                self._desk.touched[self] = None
+
     def block(self, reason: str | None) -> None:
         """The broker stops reading this client, for a reason, or (None) goes on."""
         if self.phase is Phase.OPEN and "connection.blocked" in self.handshake.capabilities:
@@ -378,12 +389,3 @@ class Session:
             self._out.confirm(conversation.number, *confirm)
         if not confirms.waiting:
             self._confirming.pop(conversation, None)
-
-
-@dataclass
-class _Held:
-    """A message that has to wait, what was read behind it, and what came later."""
-
-    event: Publish
-    events: Iterator[Event]
-    behind: bytes = b""

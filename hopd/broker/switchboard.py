@@ -20,7 +20,7 @@ from hopd.broker.commits import Commits
 from hopd.broker.desk import Desk, Party
 from hopd.broker.doors import Doors
 from hopd.broker.listener import Listener
-from hopd.broker.model import QueueInfo
+from hopd.broker.model import ChannelInfo, QueueInfo
 from hopd.broker.refusal import Code, Refused
 from hopd.broker.session import Phase, Session
 
@@ -289,6 +289,15 @@ class Switchboard:
     def queues(self) -> list[QueueInfo]:
         """All queues, by name."""
         return self._desk.state.queues()
+
+    def channels(self) -> list[ChannelInfo]:
+        """All open channels."""
+        return [channel for client in self._clients.values() for channel in client.session.channels()]
+
+    def close_channel(self, serial: int, reason: str) -> None:
+        """Close a channel, as the broker's own checks do."""
+        for client in self._clients.values():
+            client.session.close_channel(serial, Refused(Code.PRECONDITION_FAILED, reason))
 
     def set_alarm(self, reason: str | None) -> None:
         """Block those that publish, for a reason, or (None) no longer for that one."""
