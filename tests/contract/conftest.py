@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.contract.client import Channel, Client
 from tests.contract.wire import Wire
 from tests.support.broker import START_TIMEOUT
+from tests.support.embedded import EmbeddedNode
 from tests.support.node import Node, OwnNode
 
 #: How long a client of `own_broker` may keep a delivery. Milliseconds.
@@ -18,17 +18,28 @@ CONSUMER_TIMEOUT = 1000
 
 
 @pytest.fixture(scope="session")
-def contract_broker(broker: NodeControl) -> Node:
+def embedded() -> Iterator[Node]:
+    with EmbeddedNode() as node:
+        yield node.wait_ready()
+
+
+@pytest.fixture(scope="session", params=["rabbitmq", "embedded"])
+def contract_broker(request: pytest.FixtureRequest) -> Node:
     """A broker under contract: all that the claims know of it is its `.url` and `.port`."""
-    return broker
+    node: Node = request.getfixturevalue("broker" if request.param == "rabbitmq" else "embedded")
+    return node
 
 
-@pytest.fixture(scope="session")
-def own_broker() -> Iterator[OwnNode]:
+@pytest.fixture(scope="session", params=["rabbitmq", "embedded"])
+def own_broker(request: pytest.FixtureRequest) -> Iterator[OwnNode]:
     """A broker that nobody else uses: claims may end it, as long as they start it again, and raise alarms."""
-    impatient = f"[{{rabbit, [{{consumer_timeout, {CONSUMER_TIMEOUT}}}, {{channel_tick_interval, 300}}]}}]."
-    with PrivateNode(advanced=impatient) as node:
-        yield node.wait_ready(START_TIMEOUT)
+    if request.param == "embedded":
+        with EmbeddedNode(consumer_timeout=CONSUMER_TIMEOUT / 1000) as embedded:
+            yield embedded.wait_ready()
+    else:
+        impatient = f"[{{rabbit, [{{consumer_timeout, {CONSUMER_TIMEOUT}}}, {{channel_tick_interval, 300}}]}}]."
+        with PrivateNode(advanced=impatient) as node:
+            yield node.wait_ready(START_TIMEOUT)
 
 
 @pytest.fixture

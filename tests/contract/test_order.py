@@ -94,6 +94,18 @@ def test_a_quorum_queue_without_a_limit_gives_what_came_back_last(client: Client
     assert after_a_return(channel, queue) == [b"2", b"3", b"0", b"1"]
 
 
+def test_any_quorum_queue_gives_what_a_closed_channel_held_before_what_is_new(client: Client, channel: Channel) -> None:
+    queue, holder = client.quorum_queue(), client.open()
+    put(channel, queue, *numbers(4))
+    for _ in range(2):
+        take(holder, queue)
+
+    holder.close()
+
+    wait_ready(channel, queue, 4)
+    assert [take(channel, queue).body for _ in range(4)] == numbers(4)
+
+
 def after_a_return(channel: Channel, queue: str) -> list[bytes]:
     """How four messages come, of which the first two came back."""
     put(channel, queue, *numbers(4))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from typing_extensions import Self
+
 from hopd.demo.node_control import QueueDepth
 
 
@@ -29,7 +31,9 @@ class Node(Protocol):
 class OwnNode(Node, Protocol):
     """A broker for one test alone: it may be ended, frozen and alarmed, and it comes back on its port with its data."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 when there is none."""
 
     @property
     def running(self) -> bool:
@@ -38,7 +42,7 @@ class OwnNode(Node, Protocol):
     def start(self) -> None:
         """Start it, or start it again, and return at once."""
 
-    def wait_ready(self, timeout: float = ...) -> OwnNode:
+    def wait_ready(self, timeout: float = ...) -> Self:
         """Wait until it serves."""
 
     def stop(self, timeout: float = ...) -> None:
