@@ -67,7 +67,8 @@ class Client:
         self.owner = owner
         self.max_unwritten = max_unwritten
         self.watch = watch
-        self.channels: set[Channel] = set()
+        #: In the order in which they were opened.
+        self.channels: dict[Channel, None] = {}
         #: Bytes of deliveries that are not written yet.
         self.unwritten = 0
         #: Some consumer got nothing because of that.
@@ -147,7 +148,7 @@ class Channel:
         #: What counts towards `prefetch`: unsettled, but not what basic.get asked for.
         self.outstanding = 0
         self.watched = False
-        client.channels.add(self)
+        client.channels[self] = None
 
     def deliver(self, copy: Copy, consumer: Consumer | None, no_ack: bool, now: float) -> int:
         """Note a delivery, of which nothing more is to be known when it is `no_ack`. Its tag."""
@@ -186,7 +187,7 @@ class Channel:
 
     def close(self, now: float) -> None:
         """End it: no more consumers, and everything unsettled goes back."""
-        self.client.channels.discard(self)
+        self.client.channels.pop(self, None)
         self.prefetch = 0  # what one consumer leaves must not go to the next one
         for consumer in list(self.consumers.values()):
             consumer.queue.leave(consumer, now)

@@ -94,9 +94,11 @@ def test_the_same_death_again_is_counted_and_the_last_one_comes_first() -> None:
         client.reject(tag)
         client.broker.wait(1.0)
 
-    deaths = headers(client.deliveries()[-1])["x-death"]
+    last = headers(client.deliveries()[-1])
+    deaths = last["x-death"]
 
     assert [(death["queue"], death["reason"], death["count"]) for death in deaths] == [("wait", "expired", 3), ("q", "rejected", 3)]
+    assert (last["x-first-death-queue"], last["x-first-death-reason"]) == ("q", "rejected")
 
 
 def test_a_dead_letter_without_a_key_of_its_queue_keeps_its_own() -> None:

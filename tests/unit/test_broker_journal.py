@@ -123,6 +123,18 @@ def test_a_queue_that_goes_leaves_nothing_to_say_about_its_messages() -> None:
     assert client.broker.state.take_journal() == [QueueDeleted("q")]
 
 
+def test_a_queue_that_is_made_anew_begins_anew() -> None:
+    client = durable()
+    client.consume()
+    state, now = client.broker.state, client.broker.now
+    state.publish(message(b"a", persistent=True), now)
+
+    state.queue_delete(client, "q", if_unused=False, if_empty=False)
+    state.queue_declare(client, "q", passive=False, durable=True, exclusive=False, auto_delete=False, arguments={}, now=now)
+
+    assert [type(op) for op in state.take_journal()] == [PutMessage, QueueDeleted, QueueDeclared]
+
+
 def test_what_is_bound_is_kept_between_durable_ends_only() -> None:
     client = PureBroker(paging=True).channel()
     state = client.broker.state

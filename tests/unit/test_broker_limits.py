@@ -310,7 +310,7 @@ def test_what_was_asked_for_has_to_be_settled_in_time_as_well() -> None:
     assert len(client.closed) == 1
 
 
-def test_a_busy_channel_has_one_timer_and_an_idle_one_none() -> None:
+def test_a_busy_channel_has_one_timer_and_an_idle_one_none_until_it_is_busy_again() -> None:
     client = PureBroker(limits=Limits(consumer_timeout=60.0)).channel()
     client.declare()
     client.consume()
@@ -321,8 +321,11 @@ def test_a_busy_channel_has_one_timer_and_an_idle_one_none() -> None:
 
     assert client.broker.state.due() == START + 60.0
     client.broker.wait(60.0)
-
     assert (client.broker.state.due(), client.closed) == (None, [])
+
+    client.publish(b"a")
+    client.broker.wait(60.0)
+    assert len(client.closed) == 1
 
 
 def test_without_a_limit_a_delivery_may_be_kept_for_ever() -> None:

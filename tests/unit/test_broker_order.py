@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hopd.broker.model import Limits
-from tests.support.pure_broker import PureBroker, message
+from tests.support.pure_broker import PureBroker, headers, message
 
 
 def letters(first: str, last: str) -> list[bytes]:
@@ -100,8 +100,22 @@ def test_what_one_channel_gives_back_does_not_go_to_another_one_of_a_client_that
 
     delivery = broker.channel().get()
     assert delivery is not None
-    assert b"x-delivery-count" in delivery.message.properties
-    assert delivery.message.properties.endswith(b"I\x00\x00\x00\x01\x01")  # once, and the delivery mode behind it
+    assert headers(delivery) == {"x-delivery-count": 1}
+
+
+def test_what_one_consumer_gives_back_does_not_go_to_another_one_of_a_channel_that_closes() -> None:
+    client = PureBroker().channel()
+    client.declare(durable=True, x_queue_type="quorum", x_single_active_consumer=True)
+    client.prefetch(1)
+    client.consume(tag="active")
+    client.consume(tag="next")
+    client.publish(b"a", b"b")
+
+    client.close()
+
+    counts = [headers(delivery) for _ in range(2) if (delivery := client.broker.channel().get()) is not None]
+    assert counts == [{"x-delivery-count": 1}, {}]
+    assert client.bodies() == [b"a"]
 
 
 def test_recover_gives_everything_unsettled_back() -> None:

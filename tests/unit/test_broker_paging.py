@@ -125,6 +125,21 @@ def test_a_consumer_waits_for_content_and_gets_it_when_it_comes() -> None:
     assert client.bodies() == bodies(0, 30)
 
 
+def test_what_is_published_while_content_is_on_its_way_stays_behind_it() -> None:
+    client = long_queue(15)
+    state, now = client.broker.state, client.broker.now
+    for _ in range(10):
+        state.get(client.channel, "q", no_ack=True, now=now)
+    state.consume(client.channel, "q", "c", no_ack=False, exclusive=False, arguments={}, now=now)
+    assert state.awaits_content("q")
+
+    state.publish(message(b"0015", persistent=True), now)
+    state.publish(message(b"0016"), now)
+    client.broker.pump()
+
+    assert client.bodies() == bodies(10, 17)
+
+
 def test_an_answer_may_stop_where_it_gets_large() -> None:
     client = PureBroker(paging=True, limits=LIMITS).channel()
     client.declare(durable=True)

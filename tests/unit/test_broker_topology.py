@@ -306,6 +306,21 @@ def test_an_auto_delete_exchange_ends_with_its_last_binding_and_so_on_down() -> 
             client.publish(b"", exchange=name)
 
 
+def test_an_auto_delete_exchange_ends_when_its_last_binding_is_undone_and_not_before() -> None:
+    client = PureBroker().channel()
+    client.declare()
+    client.exchange("e", auto_delete=True)
+    client.bind("q", "e", "one")
+    client.bind("q", "e", "two")
+
+    client.broker.state.queue_unbind(client, "q", "e", "one", {})
+    assert client.publish(b"", exchange="e", key="two")[0].routed
+    client.broker.state.queue_unbind(client, "q", "e", "two", {})
+
+    with pytest.raises(Refused, match="no exchange 'e'"):
+        client.publish(b"", exchange="e")
+
+
 def test_purging_drops_what_is_ready_only() -> None:
     client = PureBroker().channel()
     client.declare()
