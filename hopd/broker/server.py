@@ -13,6 +13,7 @@ from typing import TypeVar
 from gevent.hub import get_hub
 from gevent.monkey import is_module_patched
 
+from hopd.amqp.fork import stays_with_parent
 from hopd.broker.alarms import Bounds
 from hopd.broker.clock import Clock, WallClock
 from hopd.broker.commits import Commits
@@ -62,6 +63,7 @@ class Broker:
         self._clock = clock or WallClock()
         self._switchboard: Switchboard | None = None
         self._thread: threading.Thread | None = None
+        stays_with_parent(self)
 
     # --- start and stop -----------------------------------------------------------------------
 
@@ -82,6 +84,10 @@ class Broker:
         if switchboard is not None and self._thread is not None:
             switchboard.call(partial(switchboard.stop, timeout))
             self._thread.join()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the broker, and what it has on the disk, are the parent's."""
+        self._switchboard = None
 
     def __enter__(self) -> Broker:
         self.start()

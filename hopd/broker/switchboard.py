@@ -73,6 +73,8 @@ class Switchboard:
         self._calls: deque[Callable[[], object]] = deque()
         self._greenlet: Any = None
         self._waiting = self._woken = self._frozen = False
+        #: We are in a forked child, where under gevent the greenlet is, too.
+        self._left = False
         #: What clients that publish were last told, and whether they have to wait for the disk.
         self._shortage: tuple[str | None, bool] = (None, False)
         self._disk_failed = False
@@ -126,6 +128,8 @@ class Switchboard:
         self._woken = False
 
     def _turn(self) -> None:
+        if self._left:
+            return
         self._desk.now = self._clock.now()
         self._do(self._answer_calls)
         if not self._frozen:
@@ -368,7 +372,8 @@ class Switchboard:
             self._commits.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: let go of all sockets, so that they close when the parent closes them."""
+        """In a forked child: do nothing any more, and let go of all sockets, so that they close when the parent closes them."""
+        self._left = True
         nowhere, _never_closed = os.pipe()
         self._doors.leave_to_parent(nowhere)
         for client in self._clients.values():

@@ -21,18 +21,25 @@ if sys.argv[1] == "patched":
     from gevent import monkey
     monkey.patch_all()
 import pika
+from hopd import HopError
 from hopd.broker.server import Broker
 
 end, parent = os.pipe()
 with Broker(store=sys.argv[2]) as broker:
-    connection = pika.BlockingConnection(pika.URLParameters(broker.url))
+    connection = pika.BlockingConnection(pika.URLParameters(broker.url + "?heartbeat=1"))
     channel = connection.channel()
     channel.confirm_delivery()
     channel.queue_declare("q", durable=True)
     child = os.fork()
     if child == 0:
-        select.select([end], [], [], 60)  # with the parent's sockets, as far as they were not taken away
-        os._exit(0)
+        select.select([end], [], [], 60)  # with copies of the parent's greenlets, which have their chance meanwhile
+        broker.stop()
+        try:
+            broker.queues()
+        except HopError:
+            os._exit(0)  # it is not the child's
+        os._exit(1)
+    connection.process_data_events(time_limit=1.5)  # there are heartbeats to be sent, in both
     for number in range(100):
         channel.basic_publish("", "q", str(number), pika.BasicProperties(delivery_mode=2))
     connection.close()
