@@ -39,26 +39,24 @@ class Pending:
         self.topology: list[Topology] = []
         self.puts: dict[int, PutMessage] = {}
         self.gone: set[int] = set()
-        #: Delivery counts by message id.
+        #: Delivery counts by message id, also of messages that are gone meanwhile.
         self.counted: dict[int, int] = {}
         #: By queue: the highest id that may have been delivered.
         self.delivered: dict[str, int] = {}
 
     def add(self, number: int, ops: Iterable[Op]) -> None:
         """Take up the next batch."""
-        puts, gone, counted = self.puts, self.gone, self.counted
+        puts, gone = self.puts, self.gone
         for op in ops:
             if isinstance(op, PutMessage):
                 puts[op.id] = op
             elif isinstance(op, Gone):
                 if puts.pop(op.id, None) is None:
                     gone.add(op.id)
-                if counted:
-                    counted.pop(op.id, None)
             elif isinstance(op, DeliveredUpTo):
                 self.delivered[op.queue] = op.id
             elif isinstance(op, Counted):
-                counted[op.id] = op.delivery_count
+                self.counted[op.id] = op.delivery_count
             else:
                 self._add_topology(op)
         self.up_to = number
@@ -74,7 +72,6 @@ class Pending:
     def _drop(self, queue: str, kept: frozenset[int]) -> None:
         for put in [put for put in self.puts.values() if put.queue == queue and put.id not in kept]:
             del self.puts[put.id]
-            self.counted.pop(put.id, None)
 
     def find(self, ids: Iterable[int]) -> Iterator[tuple[int, Stored | None]]:
         """Those of the messages that it decides about, None for one that is gone."""

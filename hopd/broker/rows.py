@@ -20,11 +20,11 @@ class Damaged(Exception):
     """Something in the database is not as it was written. SQLite itself sees to the form of its file, not to what is in it."""
 
 
-def to_row(put: PutMessage, queue: int, delivery_count: int) -> Row:
+def to_row(put: PutMessage, queue: int) -> Row:
     """The row of a message in the queue numbered `queue`."""
     it = put.message
     what = (put.id, queue, it.priority, put.expires_at, it.exchange, it.routing_key, it.expiration)
-    return (*what, it.properties, it.body, checksum(what, it.properties, it.body), delivery_count)
+    return (*what, it.properties, it.body, checksum(what, it.properties, it.body), put.delivery_count)
 
 
 def from_row(row: Row, queue: str) -> Stored:

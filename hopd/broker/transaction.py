@@ -66,8 +66,8 @@ class Writer:
         try:
             for op in pending.topology:
                 self._topology[type(op)](op)
-            self._put(pending.puts.values(), pending.counted)
-            self._count({id_: count for id_, count in pending.counted.items() if id_ not in pending.puts})
+            self._put(pending.puts.values())
+            self._count(pending.counted)
             if pending.gone:
                 self._execute(f"DELETE FROM messages WHERE id IN {_IDS}", (json.dumps(sorted(pending.gone)),))
             for queue, id_ in pending.delivered.items():
@@ -81,9 +81,9 @@ class Writer:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def _put(self, puts: Iterable[PutMessage], counted: Mapping[int, int]) -> None:
+    def _put(self, puts: Iterable[PutMessage]) -> None:
         numbers = self._numbers
-        rows = [to_row(put, numbers[put.queue], counted.get(put.id, put.delivery_count)) for put in puts]
+        rows = [to_row(put, numbers[put.queue]) for put in puts]
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             self._execute(_INSERT + ",".join([_ROW] * len(some)), list(chain.from_iterable(some)))

@@ -230,15 +230,17 @@ def test_queues_exchanges_and_bindings_are_there_again(path: Path) -> None:
 
 
 def test_a_deleted_queue_takes_its_messages_and_bindings_along(path: Path, store: Store) -> None:
-    kept = Bound("amq.direct", "other", False, QUEUE, {})
-    committed(store, QueueDeclared("other", {}, False), Bound("amq.direct", QUEUE, False, "", {}), kept, put(1), put(2, queue="other"))
+    # Given a queue, another one, and an exchange that has its name
+    kept = [Bound("amq.direct", "other", False, QUEUE, {}), Bound("amq.topic", QUEUE, True, "", {})]
+    committed(store, ExchangeDeclared(QUEUE, "fanout", False, False, {}), QueueDeclared("other", {}, False))
+    committed(store, *kept, Bound("amq.direct", QUEUE, False, "", {}), put(1), put(2, queue="other"))
     store.submit([put(3), Counted(QUEUE, 3, 1), DeliveredUpTo(QUEUE, 3)])
     committed(store, QueueDeleted(QUEUE))
     store.close()
 
     found = again(path)
     assert [(queue.name, queue.ids) for queue in found.queues] == [("other", [2])]
-    assert found.bindings == [kept]
+    assert found.bindings == kept
 
 
 def test_a_queue_of_the_same_name_begins_anew(path: Path, store: Store) -> None:

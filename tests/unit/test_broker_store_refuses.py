@@ -18,7 +18,7 @@ import pytest
 
 from hopd.broker import schema
 from hopd.broker.filelock import FileLock, Locked
-from hopd.broker.model import Gone
+from hopd.broker.model import Gone, QueueDeclared, QueueDeleted
 from hopd.broker.store import Store
 from hopd.errors import StoreError
 from tests.support.process import ROOT, Processes
@@ -75,6 +75,18 @@ def test_a_store_that_a_newer_hopd_wrote(path: Path) -> None:
         newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
 
     assert f"a newer hopd (format {schema.VERSION + 1}, this one knows up to {schema.VERSION})" in refused(path)
+
+
+def test_a_store_whose_index_was_overwritten(path: Path) -> None:
+    with opened(path) as store:
+        committed(store, DECLARED, *(put(id_) for id_ in range(1, 50)))
+    with closing(sqlite3.connect(path)) as other:
+        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages_by_queue'").fetchone()
+    content = bytearray(path.read_bytes())
+    content[page * 4096 - 1] ^= 1  # the first message's id, at the end of its page
+    path.write_bytes(content)
+
+    assert "is damaged (row 1 missing from index messages_by_queue)" in refused(path)
 
 
 def test_a_file_that_was_made_and_never_written_becomes_a_store(path: Path) -> None:
@@ -159,11 +171,11 @@ def files_at_most(size: int) -> Iterator[None]:
 
 def test_a_commit_that_finds_no_room_reports_nothing_and_the_next_one_makes_up_for_it(path: Path) -> None:
     with opened(path) as store:
-        committed(store, DECLARED, put(1, b"before"))
+        committed(store, DECLARED, put(1, b"before"), QueueDeclared("old", {}, False))
 
         # Given two batches for which there is no room
         with files_at_most(20_000):
-            store.submit([put(2, b"large" * 10_000)])
+            store.submit([QueueDeleted("old"), QueueDeclared("new", {}, False), put(2, b"large" * 10_000)])
             for _ in range(2):
                 with pytest.raises(StoreError, match=f"the store {path} cannot be read or written: disk I/O error"):
                     store.commit()
@@ -174,7 +186,22 @@ def test_a_commit_that_finds_no_room_reports_nothing_and_the_next_one_makes_up_f
         # When there is room again, all of it is written
         assert store.commit() == later
     with opened(path) as store:
-        assert ids(store.load()) == [2, 3]
+        found = store.load()
+        assert {queue.name: queue.ids for queue in found.queues} == {"tasks": [2, 3], "new": []}
+
+
+def test_a_commit_that_fails_leaves_nothing_half_done(path: Path) -> None:
+    with opened(path) as store:
+        committed(store, DECLARED, put(2))
+        store.submit([QueueDeclared("other", {}, False), put(1), put(2), put(3)])
+        with pytest.raises(StoreError, match="UNIQUE constraint failed"):
+            store.commit()
+
+        # Others may write, and see nothing of it
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert other.execute("SELECT id FROM messages").fetchall() == [(2,)]
+            assert other.execute("SELECT name FROM queues").fetchall() == [("tasks",)]
 
 
 def test_a_full_disk_is_told_as_such(path: Path) -> None:

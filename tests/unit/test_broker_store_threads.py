@@ -113,12 +113,12 @@ committed(store, DECLARED, *(put(id_, b"x" * 500) for id_ in range(1, 500)))
 writer = store._writer
 writer._execute("PRAGMA cache_size = 10")
 writer._execute("BEGIN IMMEDIATE")
-writer._put([put(id_, b"y" * 500) for id_ in range(500, 2000)], {})
+writer._put([put(id_, b"y" * 500) for id_ in range(500, 2000)])
 child = os.fork()
 if child == 0:
     sys.exit()
 assert os.waitpid(child, 0)[1] == 0
-writer._put([put(id_, b"z" * 500) for id_ in range(2000, 3000)], {})
+writer._put([put(id_, b"z" * 500) for id_ in range(2000, 3000)])
 writer._execute("COMMIT")
 assert writer._execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 assert ids(store.load()) == list(range(1, 3000))
