@@ -35,7 +35,7 @@ class Origin(Protocol):
         """Hand out what is ready to whoever has room."""
 
     def leave(self, consumer: Consumer, now: float) -> None:
-        """A consumer ends."""
+        """A consumer ends; `dispatch` has to follow, when what it had is back in its place."""
 
 
 class Copy:
@@ -188,11 +188,14 @@ class Channel:
     def close(self, now: float) -> None:
         """End it: no more consumers, and everything unsettled goes back."""
         self.client.channels.pop(self, None)
-        self.prefetch = 0  # what one consumer leaves must not go to the next one
-        for consumer in list(self.consumers.values()):
+        queues: dict[Origin, None] = {}
+        for consumer in self.consumers.values():
             consumer.queue.leave(consumer, now)
+            queues[consumer.queue] = None
         self.consumers.clear()
         self._return(self._take_all(), asked=False, now=now)
+        for queue in queues:
+            queue.dispatch(now)
 
     def resume(self, now: float) -> None:
         """Give consumers that had no room another chance."""

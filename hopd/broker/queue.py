@@ -11,6 +11,7 @@ from hopd.broker.deaths import DELIVERY_LIMIT, EXPIRED, MAX_LENGTH, REJECTED, co
 from hopd.broker.ledger import DeadLetter, Ledger
 from hopd.broker.model import Arguments, Deliver, Limits, Load, Message, RestoredQueue, Stored
 from hopd.broker.ready import Ready
+from hopd.broker.refusal import Code, Refused
 from hopd.broker.timers import Timers
 
 
@@ -34,7 +35,7 @@ class Queue:
         ledger: Ledger,
         timers: Timers,
         paging: Limits | None,
-        abandoned: Callable[[Queue, float], None],
+        abandoned: Callable[[Queue], None],
     ) -> None:
         self.name = name
         self.options = options
@@ -115,6 +116,12 @@ class Queue:
 
     def get(self, channel: Channel, no_ack: bool, now: float) -> Deliver | None:
         """The next message for somebody who asks for one."""
+        if self.options.single_active and self.options.kind == QUORUM:
+            raise Refused(
+                Code.RESOURCE_LOCKED,
+                f"cannot obtain access to locked queue '{self.name}' in vhost '/'. "
+                "basic.get operations are not supported by quorum queues with single active consumer",
+            )
         copy = self._head(now)
         if copy is None:
             return None
@@ -149,7 +156,8 @@ class Queue:
 
     def _delivery(self, copy: Copy, channel: Channel, consumer: Consumer | None, no_ack: bool, now: float) -> Deliver:
         message = copy.message
-        if copy.delivery_count or (consumer is None and self.options.kind == QUORUM):  # who asks for one is told of none as well
+        # A quorum queue tells how often it came back; to a consumer only if it did, to one who asks always (RabbitMQ 3.10).
+        if copy.delivery_count or (consumer is None and self.options.kind == QUORUM):
             message = counted(message, copy.delivery_count)
         tag = channel.deliver(copy, consumer, no_ack, now)
         channel.client.unwritten += message.size
@@ -267,12 +275,11 @@ class Queue:
         self.dispatch(now)
 
     def leave(self, consumer: Consumer, now: float) -> None:
-        """A consumer ends. With a single active one, the next takes over."""
+        """A consumer ends; `dispatch` has to follow, for with a single active consumer the next one takes over."""
         self.consumers.remove(consumer)
         if not self.consumers:
             self.used_at = now
-            self._abandoned(self, now)
-        self.dispatch(now)
+            self._abandoned(self)
 
     def resume(self, consumer: Consumer, now: float) -> None:
         """A consumer that had no room may have some."""

@@ -122,7 +122,7 @@ class Queues:
             self._exclusive.setdefault(owner, {})[queue] = None
         return queue
 
-    def _abandoned(self, queue: Queue, _: float) -> None:
+    def _abandoned(self, queue: Queue) -> None:
         """Its last consumer left."""
         if queue.auto_delete:
             self.delete(queue)

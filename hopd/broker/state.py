@@ -282,6 +282,7 @@ class State:
         consumer = channel.consumers.pop(tag, None)
         if consumer is not None:
             consumer.queue.leave(consumer, now)
+            consumer.queue.dispatch(now)
             self._bury(now)
 
     def get(self, channel: Channel, queue: str, *, no_ack: bool, now: float) -> tuple[Deliver, int] | None:

@@ -231,6 +231,19 @@ def test_a_queue_with_a_single_active_consumer_takes_no_exclusive_one() -> None:
         client.consume(exclusive=True)
 
 
+def test_nobody_asks_a_quorum_queue_with_a_single_active_consumer() -> None:
+    client = PureBroker().channel()
+    client.declare(durable=True, x_queue_type="quorum", x_single_active_consumer=True)
+
+    with pytest.raises(Refused) as caught:
+        client.get()
+
+    assert caught.value.text == (
+        "RESOURCE_LOCKED - cannot obtain access to locked queue 'q' in vhost '/'. "
+        "basic.get operations are not supported by quorum queues with single active consumer"
+    )
+
+
 def test_a_quorum_queue_does_not_know_a_prefetch_of_a_whole_channel() -> None:
     client = PureBroker().channel()
     client.declare(durable=True, x_queue_type="quorum")
