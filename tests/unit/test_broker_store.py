@@ -120,6 +120,14 @@ def test_one_commit_writes_all_batches_that_wait_and_tells_the_last(path: Path, 
     assert ids(again(path)) == [1, 2]
 
 
+def test_a_commit_has_sqlite_wait_until_its_log_is_on_the_disk(store: Store) -> None:
+    (writer, _reader) = store._connections
+
+    # Its FULL. What less would lose is lost by a power failure alone, which no test of ours can cause.
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_more_messages_than_one_statement_takes_are_written_and_deleted(path: Path, store: Store) -> None:
     everything = range(1, 1001)
     committed(store, *(put(id_, b"%d" % id_) for id_ in everything))
