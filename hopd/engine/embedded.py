@@ -6,8 +6,6 @@ import logging
 import os
 from collections.abc import Mapping
 
-from hopd.broker.alarms import Bounds
-from hopd.broker.server import Broker
 from hopd.config.broker import EmbeddedSettings
 from hopd.config.fields import MEMORY
 from hopd.config.load import Loaded
@@ -23,6 +21,10 @@ class Embedded:
     """The broker that this process is. It serves from `start` to `stop`; `store` is its file, None when it keeps nothing."""
 
     def __init__(self, settings: EmbeddedSettings, environ: Mapping[str, str]) -> None:
+        # Here, as loading them takes a sixth of the start, and most daemons have a RabbitMQ.
+        from hopd.broker.alarms import Bounds
+        from hopd.broker.server import Broker
+
         self._default = settings.store is None
         self.store = None if settings.store == MEMORY else settings.store or default_store(environ)
         self._broker = Broker(listen=settings.listen, store=self.store, bounds=Bounds(memory=settings.max_memory))

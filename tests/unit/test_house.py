@@ -211,6 +211,12 @@ def test_the_hopd_command_can_patch_before_anything_is_loaded() -> None:
     assert not loaded.intersection({"pika", "ssl", "gevent"})
 
 
+def test_a_daemon_does_not_load_a_broker_that_it_may_not_need() -> None:
+    loaded = loaded_by("from gevent import monkey; monkey.patch_all(); import hopd.engine.daemon")
+
+    assert {module for module in loaded if module.startswith("hopd.broker")} == set()
+
+
 def test_the_private_node_needs_only_the_standard_library() -> None:
     loaded = loaded_by("import hopd.demo.node")
     ours = {module for module in loaded if module.startswith("hopd")}
