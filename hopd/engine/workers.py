@@ -1,6 +1,7 @@
 """A topic's workers: a fixed number of long-lived greenlets that take from one inbox.
 
-A worker costs a spawn once, not a job; an idle one is woken by one callback of the loop. Nothing here knows the broker.
+A worker costs a spawn once, not a job; idle ones are woken by one callback of the loop for all that has come meanwhile.
+Nothing here knows the broker.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ class Workers:
         self._idle: list[gevent.Greenlet[..., None]] = []
         self._greenlets: set[gevent.Greenlet[..., None]] = set()
         self._turn_ends = 0.0
+        self._waking = False
         self._ours = True
         stays_with_parent(self)
 
     def add(self, delivery: Delivery) -> None:
         """Let a worker take the delivery. Never waits: the connection's reader calls it."""
         self.inbox.append(delivery)
-        if self._idle or len(self._greenlets) < self._concurrency:
+        if not self._waking and (self._idle or len(self._greenlets) < self._concurrency):
             self._wake()
 
     def add_first(self, delivery: Delivery) -> None:
@@ -69,8 +71,7 @@ class Workers:
     def go_on(self) -> None:
         """Start jobs again, beginning with those that wait."""
         self._holding = False
-        for _ in range(min(len(self.inbox), self._concurrency)):
-            self._wake()
+        self._wake()
 
     def empty(self) -> list[Delivery]:
         """Take out what waits."""
@@ -93,20 +94,33 @@ class Workers:
         self._ours = False
 
     def _wake(self) -> None:
+        self._waking = True
         get_hub().loop.run_callback(self._put_to_work)
 
     def _put_to_work(self) -> None:
-        """One more worker, if there is something for it to do.
+        """Let workers take what is there: each runs until its job waits, and only then is the next one needed.
 
         In the hub, where nothing happens between the look and the switch: a worker that was woken although it no longer
         is idle would go on in the middle of whatever its job waits for.
         """
-        if self._holding or not self.inbox:
-            return
-        if self._idle:
-            self._idle.pop().switch()
-        elif len(self._greenlets) < self._concurrency:
-            self._greenlets.add(gevent.spawn(self._work))
+        self._waking = False
+        self._turn_ends = monotonic() + TURN
+        while self.inbox and not self._holding:
+            if self._idle:
+                self._idle.pop().switch()
+            elif len(self._greenlets) < self._concurrency:
+                self._begin()
+            else:
+                return
+            if monotonic() > self._turn_ends:
+                self._wake()
+                return
+
+    def _begin(self) -> None:
+        """One more worker, at once: spawned it would begin after this turn, and look like one that is not needed."""
+        worker = gevent.Greenlet(self._work)
+        self._greenlets.add(worker)
+        worker.switch()
 
     def _work(self) -> None:
         me = getcurrent()

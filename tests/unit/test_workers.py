@@ -112,6 +112,28 @@ def test_an_idle_worker_is_used_again(bench: Make) -> None:
     assert len(workers) == 1
 
 
+def test_jobs_that_never_wait_need_one_worker_however_many_come_at_once(bench: Make) -> None:
+    workers: set[object] = set()
+    one = bench(10, lambda tag: workers.add(gevent.getcurrent()))
+
+    one.add(*range(100))
+    run_until(lambda: len(one.ended) == 100)
+
+    assert len(workers) == 1
+
+
+def test_jobs_that_wait_all_start_in_the_turn_in_which_they_come(bench: Make) -> None:
+    gate = Event()
+    one = bench(100, lambda tag: gate.wait())
+
+    one.add(*range(100))
+    take_turns(1)
+    running = one.workers.running
+    gate.set()
+
+    assert running == 100
+
+
 def test_an_idle_worker_keeps_nothing_of_its_last_job(bench: Make) -> None:
     class Watched(Delivery):
         """A delivery that one can see go."""
