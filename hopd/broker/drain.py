@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from hopd.amqp import properties
 from hopd.amqp.channel import Channel
-from hopd.amqp.publisher import Outgoing, Publisher
+from hopd.amqp.outgoing import Outgoing
+from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Link
 from hopd.amqp.topology import NOT_FOUND
 from hopd.broker.clock import Clock
