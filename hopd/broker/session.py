@@ -211,9 +211,10 @@ class Session:
 
     def _close_channel(self, number: int, refused: Refused) -> None:
         """Tell the client that its channel is closed; what it sends on it until it knows is dropped."""
-        LOGGER.info(
-            "Closed channel %d of %s: %s", number, self.label, refused, extra={"event": "channel_refused", "code": int(refused.code)}
-        )
+        # To ask for what may not be there is how clients look whether it is: no news.
+        level = logging.DEBUG if refused.code == Code.NOT_FOUND else logging.INFO
+        extra = {"event": "channel_refused", "code": int(refused.code)}
+        LOGGER.log(level, "Closed channel %d of %s: %s", number, self.label, refused, extra=extra)
         self._forget(number)
         self._closing.add(number)
         self._inbound.ignore(number)

@@ -202,8 +202,20 @@ def test_a_channel_error_closes_that_channel_alone() -> None:
     close = refused_with(talk, Code.NOT_FOUND, method(1, spec.Queue.Declare(queue="nope", passive=True)))
 
     assert close.reply_text == "NOT_FOUND - no queue 'nope' in vhost '/'"
+
     assert (close.class_id, close.method_id) == (50, 10)
     assert isinstance(talk.ask(2, spec.Queue.Declare(queue="q")), spec.Queue.DeclareOk)
+
+
+def test_a_refusal_is_logged_but_that_something_is_not_there_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "hopd.broker")
+    talk = connected(None, 1, 2)
+
+    refused_with(talk, Code.NOT_FOUND, method(1, spec.Queue.Declare(queue="nope", passive=True)))
+    refused_with(talk, Code.PRECONDITION_FAILED, method(2, spec.Basic.Ack(7)))
+
+    refusals = [record for record in caplog.records if vars(record).get("event") == "channel_refused"]
+    assert [(record.levelno, vars(record)["code"]) for record in refusals] == [(logging.DEBUG, 404), (logging.INFO, 406)]
 
 
 def test_what_was_on_its_way_to_a_closed_channel_is_dropped_until_its_client_knows() -> None:
