@@ -77,6 +77,11 @@ class Session:
         return self.phase is Phase.CLOSED
 
     @property
+    def kept_waiting(self) -> bool:
+        """Whether a message of its is held up, or not confirmed yet."""
+        return self._held is not None or bool(self._confirming)
+
+    @property
     def heartbeat(self) -> int:
         """Seconds between heartbeats; 0: none, or not agreed on yet."""
         return self.handshake.heartbeat

@@ -275,8 +275,9 @@ class Switchboard:
             client.read(True)
             return
         reason, lagging = self._shortage
-        if session.publishes and client.blocked is not (reason is not None):
-            client.blocked = reason is not None
+        # As with RabbitMQ, who does not publish now is not blocked, even if it did before: it may have other things to say.
+        if client.blocked is not (reason is not None and (client.blocked or session.kept_waiting)):
+            client.blocked = not client.blocked
             session.block(reason)
             if reason is None:
                 session.resume()

@@ -78,12 +78,13 @@ def test_a_client_that_publishes_under_an_alarm_is_read_no_further(own_broker: O
     assert ready(client.channel, queue) == 1
 
 
-def test_a_client_is_told_when_it_publishes_if_not_before(own_broker: OwnNode, wire: Wire) -> None:
+def test_a_client_is_told_when_it_publishes_and_not_before(own_broker: OwnNode, wire: Wire) -> None:
     wire.open(TOLD)
     wire.publish(1, spec.Basic.Publish(routing_key="nobody"), b"0")
     wire.ask(1, spec.Basic.Qos(), spec.Basic.QosOk)
 
     with alarmed(own_broker, "disk"):
+        wire.ask(1, spec.Basic.Qos(), spec.Basic.QosOk)
         wire.publish(1, spec.Basic.Publish(routing_key="nobody"), b"1")
         assert wire.expect(spec.Connection.Blocked).reason == "low on disk"
 

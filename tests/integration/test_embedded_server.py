@@ -328,8 +328,24 @@ def test_publishers_are_blocked_while_memory_is_short_and_consumers_are_not() ->
 def test_messages_are_bounded_in_number_too() -> None:
     with Broker(bounds=Bounds(messages=10)) as broker, raw(broker, 1) as writer:
         writer.say(method(1, spec.Queue.Declare(queue="q")), *[message(1, routing_key="q") for _ in range(11)])
+        writer.hear(spec.Queue.DeclareOk)
+        wait_until(lambda: depth(broker, "q") == (11, 0))
+
+        writer.say(message(1, routing_key="q"))
 
         assert writer.hear(spec.Connection.Blocked).method.reason == "too many messages"
+
+
+def test_who_published_before_may_say_other_things_under_an_alarm(embedded: Broker) -> None:
+    with raw(embedded, 1) as client:
+        client.say(method(1, spec.Queue.Declare(queue="q")), message(1, routing_key="q"))
+        client.hear(spec.Queue.DeclareOk)
+        embedded.block()
+
+        client.say(method(1, spec.Queue.Declare(queue="q", passive=True)))
+        assert client.hear(spec.Queue.DeclareOk).method.message_count == 1
+        client.say(message(1, routing_key="q"))
+        assert client.hear(spec.Connection.Blocked)
 
 
 def test_hopd_says_that_the_broker_is_blocked_until_it_is_not(embedded: Broker) -> None:
