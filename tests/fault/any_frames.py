@@ -201,7 +201,8 @@ speech = _one([messages((1, 1, 2), right=True), messages((1, 1, 2), right=True),
 anything = _one([speech] * 6 + [messages(CHANNELS, right=False), frames_of(CHANNELS, *spec.methods.values()), _nearly])
 
 
-#: What no client may send, on a connection with its channels 1 and 2 open, and the code that it is told for it (RabbitMQ 3.10's).
+#: What no client may send, on a connection with its channels 1 and 2 open, and the code that it is told for it. As RabbitMQ 3.10
+#: tells it, but for the last two: it drops who sends an unknown method without a word, and knows transactions.
 WRONG: Mapping[str, tuple[bytes, Code]] = {
     "another end of a frame": (frame(BODY, 1, b"x")[:-1] + b"\0", Code.FRAME_ERROR),
     "a frame that is too large": (struct.pack(">BHI", BODY, 1, 2**31) + b"x", Code.FRAME_ERROR),
