@@ -60,7 +60,8 @@ class Topic:
         self._owner = owner
         self._publisher = publisher
         self._buried = Buried(queue, consuming, publisher)
-        self._puller = Puller(queue.name, consuming, self.declare_on)
+        # A quorum queue counts what is given back as an attempt.
+        self._puller = Puller(queue.name, consuming, self.declare_on, ahead=queue.queue_type != "quorum")
 
     # --- put ----------------------------------------------------------------------------------
 

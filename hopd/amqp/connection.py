@@ -24,8 +24,7 @@ from hopd.amqp.channel import Channel
 from hopd.amqp.endpoint import Endpoint, Options
 from hopd.amqp.fork import stays_with_parent
 from hopd.amqp.protocol import Protocol, refusal
-from hopd.amqp.settlement import Settlement
-from hopd.amqp.writer import Writer
+from hopd.amqp.writer import Speaker, Writer
 from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout, ConnectionLost
 
 LOGGER = logging.getLogger(__name__)
@@ -224,13 +223,13 @@ class Connection:
         if self._channels.get(channel.number) is channel:
             del self._channels[channel.number]
 
-    def wake(self, settlement: Settlement) -> None:
-        """Something was settled; the writer asks for it. From any thread; the channels' settlements call it."""
-        self.writer.settle(settlement)
+    def wake(self, speaker: Speaker) -> None:
+        """The writer asks it for its frames. From any thread; the channels' settlements call it."""
+        self.writer.ask(speaker)
 
     def flush_settlements(self) -> None:
         """Queue every settlement so far, ahead of what is sent next. Under the lock."""
-        self.writer.take_settlements()
+        self.writer.ask_all()
 
     def send(self, frames: bytes) -> None:
         """Have frames sent that are encoded already. Under the lock, where their order matters."""
@@ -241,7 +240,7 @@ class Connection:
         """Leave in order (settlements, channels, connection) and return when all is released, at the latest soon after `deadline`."""
         with self.lock:
             self._closing = True
-            self.writer.take_settlements()
+            self.writer.ask_all()
             polite = self._protocol is not None and self._protocol.leave()
         if not polite or not self._ended.wait(max(0.0, deadline - monotonic())):
             self.abort()

@@ -7,10 +7,9 @@ import threading
 from collections import deque
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from hopd.amqp import frames
-from hopd.amqp.settlement import Settlement
 from hopd.amqp.transport import Transport
 from hopd.errors import BrokerError
 
@@ -20,10 +19,21 @@ LOGGER = logging.getLogger(__name__)
 SHARE = 32
 
 
+class Speaker(Protocol):
+    """Something that has frames to send at a time of its own: a settlement, for one."""
+
+    @property
+    def due(self) -> float | None:
+        """When `take` must be called again though nobody asked for it (monotonic seconds); None for not at all."""
+
+    def take(self, now: float) -> bytes:
+        """The frames to send now. Called under the connection's lock."""
+
+
 class Writer:
     """Sends what a connection has to say. Its duties:
 
-    1. keep frames in the order in which they were queued, and ask settlements for theirs when they have something to tell;
+    1. keep frames in the order in which they were queued, and ask speakers for theirs when they want to be asked;
     2. send all there is in one write: in its own thread, which waits as long as the stream takes nothing, or in that of somebody who
        is in a hurry, as far as the stream takes it;
     3. send a heartbeat when nothing else was said for half the interval.
@@ -34,8 +44,8 @@ class Writer:
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._queue: deque[bytes] = deque()
-        self._dirty: deque[Settlement] = deque()
-        self._holding: dict[Settlement, None] = {}
+        self._speakers: deque[Speaker] = deque()  # want to be asked now
+        self._later: dict[Speaker, None] = {}  # are asked when they are due
         self._wakeup = threading.Event()
         self._stopping = threading.Event()
         self._writing = threading.Lock()
@@ -50,9 +60,9 @@ class Writer:
         """Let frames leave with the next write. Under the lock, where their order matters."""
         self._queue.append(data)
 
-    def settle(self, settlement: Settlement) -> None:
-        """Ask the settlement for its frames, soon. From any thread."""
-        self._dirty.append(settlement)
+    def ask(self, speaker: Speaker) -> None:
+        """Ask the speaker for its frames, soon. From any thread."""
+        self._speakers.append(speaker)
         self.wake()
 
     def wake(self) -> None:
@@ -66,20 +76,20 @@ class Writer:
         if not (enough and self._send_now()):
             self.wake()
 
-    def take_settlements(self) -> None:
-        """Queue the frames of every settlement that has some, ahead of what is queued next. Under the lock."""
+    def ask_all(self) -> None:
+        """Queue the frames of every speaker that has some, ahead of what is queued next. Under the lock."""
         now = monotonic()
-        asking = [settlement for settlement in self._holding if (settlement.due or now) <= now]
-        while self._dirty:
-            asking.append(self._dirty.popleft())
-        for settlement in asking:
-            data = settlement.take(now)
+        asked = [speaker for speaker in self._later if (speaker.due or now) <= now]
+        while self._speakers:
+            asked.append(self._speakers.popleft())
+        for speaker in asked:
+            data = speaker.take(now)
             if data:
                 self._queue.append(data)
-            if settlement.due is None:
-                self._holding.pop(settlement, None)
+            if speaker.due is None:
+                self._later.pop(speaker, None)
             else:
-                self._holding[settlement] = None
+                self._later[speaker] = None
 
     # --- for its connection -------------------------------------------------------------------
 
@@ -117,9 +127,9 @@ class Writer:
 
     def _pause(self) -> float | None:
         """Seconds until there is something to do though nobody wakes us; None for not at all."""
-        if self._queue or self._dirty or self._rest:
+        if self._queue or self._speakers or self._rest:
             return 0.0
-        times = [settlement.due for settlement in self._holding if settlement.due is not None]
+        times = [speaker.due for speaker in self._later if speaker.due is not None]
         if self._interval is not None:
             times.append(self._last_sent + self._interval / 2)
         return max(0.0, min(times) - monotonic()) if times else None
@@ -127,7 +137,7 @@ class Writer:
     def _collect(self) -> bytes:
         """Everything that is to be sent now, in one piece."""
         with self._lock:
-            self.take_settlements()
+            self.ask_all()
             pieces = [self._rest, *self._queue]
             self._queue.clear()
         self._rest = b""

@@ -98,6 +98,17 @@ def test_one_who_has_gone_quiet_hides_at_most_one_job(topic: Topic, other: WorkQ
     assert len(jobs) == 8
 
 
+def test_one_who_was_quick_and_has_gone_quiet_hides_at_most_one_job(topic: Topic, other: WorkQueue) -> None:
+    # Given somebody who has one job after the other done, and stops in the middle
+    topic.put_many([b"x"] * 100)
+    for _ in range(50):
+        topic.pull(20).done()
+
+    # When another pulls, then it gets all the others but one
+    theirs = other.get_topic(topic.name)
+    assert all(theirs.pull(20).done() for _ in range(49))
+
+
 def test_those_who_gave_up_hide_at_most_one_job(broker: NodeControl, topic: Topic, other: WorkQueue, pool: ThreadPoolExecutor) -> None:
     # Given many who waited in vain
     for pull in [pool.submit(topic.pull, 0.3) for _ in range(10)]:

@@ -46,6 +46,21 @@ def server_version(queue: WorkQueue) -> tuple[int, ...]:
     return queue.any_connection(monotonic() + 20).server_version
 
 
+# --- attempts -----------------------------------------------------------------------------------
+
+
+def test_jobs_that_nobody_pulled_have_not_been_attempted(queue: WorkQueue, topic: Topic, broker: NodeControl, exchange_name: str) -> None:
+    # Given somebody who has one job after the other done, and stops in the middle
+    topic.put_many([b"x"] * 40)
+    for _ in range(20):
+        pulled(topic).done()
+
+    # When another pulls, then its jobs are new
+    with work_queue(broker.url, exchange=exchange_name) as other:
+        theirs = other.topic(topic.name, queue_type="quorum")
+        assert [pulled(theirs).attempt for _ in range(19)] == [1] * 19
+
+
 # --- the delivery limit -------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from hopd.errors import (
     PullTimeout,
     WorkQueueClosed,
 )
-from hopd.pull import Puller
+from hopd.pull import AHEAD, Puller
 from tests.support.waiting import wait_until
 
 
@@ -90,6 +90,10 @@ class FakeConnection:
         self.lock = threading.RLock()
         self.channels: list[FakeChannel] = []
         self.prepare: Callable[[FakeChannel], None] = lambda _channel: None
+        self.asked: list[Any] = []  # by the writer
+
+    def wake(self, speaker: Any) -> None:
+        self.asked.append(speaker)
 
     def channel(self, _deadline: float, *, ack_window: float) -> FakeChannel:
         channel = FakeChannel(self.lock)
@@ -101,13 +105,13 @@ class FakeConnection:
 class Bench:
     """A puller, its link and what was declared."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ahead: bool = True) -> None:
         self.connection = FakeConnection()
         self.error: BrokerError | WorkQueueClosed | None = None
         self.there = threading.Event()
         self.there.set()
         self.declared = 0
-        self.puller = Puller("emails", Link(self), self._declare)  # type: ignore[arg-type]
+        self.puller = Puller("emails", Link(self), self._declare, ahead=ahead)  # type: ignore[arg-type]
 
     def _declare(self, _connection: object, _deadline: float) -> None:
         self.declared += 1
@@ -220,7 +224,10 @@ def test_a_job_that_is_being_moved_keeps_its_consumer_busy(pool: ThreadPoolExecu
     wait_until(lambda: len(bench.channel.tags) == 2)
 
 
-def test_a_job_that_is_done_leaves_its_consumer_to_the_next_pull(pool: ThreadPoolExecutor, bench: Bench) -> None:
+def test_a_job_that_is_done_leaves_its_consumer_to_the_next_pull(
+    pool: ThreadPoolExecutor, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_module, "MOMENT", 0.0)
     pulls = waiting(pool, bench)
     delivery = bench.channel.deliver(b"one")
     bodies(pulls)
@@ -283,6 +290,102 @@ def test_a_stopped_consumer_is_started_again_when_it_is_wanted(pool: ThreadPoolE
     wait_until(lambda: len(bench.channel.tags) == 2)
     bench.channel.deliver(b"two", bench.channel.tags[1])
     assert bodies([first, second]) == [b"one", b"two"]
+
+
+# --- ahead of who pulls job after job -----------------------------------------------------------
+
+
+@pytest.fixture
+def steady(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench with somebody who has just pulled five jobs, one after the other, and had them done."""
+    monkeypatch.setattr(pull_module, "MOMENT", 60.0)  # however slow the machine
+    with pytest.raises(PullTimeout):
+        bench.puller.pull(0)
+    for _ in range(5):
+        delivery = bench.channel.deliver(b"done")
+        bench.puller.pull(0)
+        delivery.settlement.ack(delivery.tag)
+    return bench
+
+
+def later(bench: Bench) -> float:
+    """When a moment has passed since the last pull (monotonic seconds)."""
+    return monotonic() + pull_module.MOMENT
+
+
+def test_who_pulls_job_after_job_has_as_many_fetched_ahead(steady: Bench) -> None:
+    # Given consumers for as many jobs as were just pulled, but for the first
+    assert len(steady.channel.tags) == 1 + 4
+
+    # When each of them gets a job
+    delivered = [steady.channel.deliver(str(number).encode(), tag) for number, tag in enumerate(steady.channel.tags)]
+
+    # Then they are there to be pulled, in their order
+    assert [steady.puller.pull(0) for _ in range(4)] == delivered[:4]
+
+
+def test_no_more_are_fetched_ahead_than_there_may_be_consumers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_module, "MOMENT", 60.0)
+    with pytest.raises(PullTimeout):
+        bench.puller.pull(0)
+
+    for _ in range(3 * AHEAD):
+        delivery = bench.channel.deliver(b"done")
+        bench.puller.pull(0)
+        delivery.settlement.ack(delivery.tag)
+
+    assert len(bench.channel.tags) == AHEAD
+
+
+def test_who_pulls_now_and_then_has_none_fetched_ahead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_module, "MOMENT", 0.0)
+    with pytest.raises(PullTimeout):
+        bench.puller.pull(0)
+
+    for _ in range(5):
+        delivery = bench.channel.deliver(b"done")
+        bench.puller.pull(0)
+        delivery.settlement.ack(delivery.tag)
+
+    assert len(bench.channel.tags) == 1
+
+
+def test_one_who_goes_quiet_gives_back_all_but_the_oldest(steady: Bench) -> None:
+    # Given jobs that were fetched ahead, for which the writer looks after a while
+    delivered = [steady.channel.deliver(str(number).encode(), tag) for number, tag in enumerate(list(steady.channel.tags)[:4])]
+    assert steady.connection.asked == [steady.puller]
+    assert steady.puller.due is not None
+
+    # When a moment has passed without a pull
+    steady.puller.take(later(steady))
+
+    # Then one is left, and its consumer beside the one that had none; and nobody need look any more
+    assert (sent_back(steady.channel), len(steady.channel.tags)) == (3, 2)
+    assert steady.puller.due is None
+    assert steady.puller.pull(0) is delivered[0]
+
+
+def test_one_who_goes_on_keeps_what_was_fetched_ahead(steady: Bench) -> None:
+    for tag in list(steady.channel.tags)[:4]:
+        steady.channel.deliver(b"next", tag)
+
+    steady.puller.take(monotonic())
+
+    assert sent_back(steady.channel) == 0
+    assert steady.puller.due is not None
+
+
+def test_where_deliveries_are_counted_nothing_is_fetched_ahead() -> None:
+    bench = Bench(ahead=False)
+    with pytest.raises(PullTimeout):
+        bench.puller.pull(0)
+
+    for _ in range(5):
+        delivery = bench.channel.deliver(b"done")
+        bench.puller.pull(0)
+        delivery.settlement.ack(delivery.tag)
+
+    assert len(bench.channel.tags) == 1
 
 
 # --- time ---------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_a_signal_in_the_middle_of_a_write_ends_the_stream(writer: Writer, strea
 
 
 def test_what_was_settled_is_told_without_being_queued(writer: Writer, stream: Stream) -> None:
-    settlement = Settlement(3, writer.settle)
+    settlement = Settlement(3, writer.ask)
     settlement.opened(1)
 
     settlement.ack(1)
@@ -177,7 +177,7 @@ def test_what_was_settled_is_told_without_being_queued(writer: Writer, stream: S
 
 def test_a_settlement_that_holds_something_back_is_asked_again_in_time(writer: Writer, stream: Stream) -> None:
     # Given many deliveries
-    settlement = Settlement(3, writer.settle, ack_window=0.02)
+    settlement = Settlement(3, writer.ask, ack_window=0.02)
     for tag in range(1, 101):
         settlement.opened(tag)
 
@@ -193,11 +193,11 @@ def test_settlements_come_before_what_is_queued_after_them(writer: Writer, strea
     settlement = Settlement(3, lambda _settlement: None)
     settlement.opened(1)
     settlement.ack(1)
-    writer._dirty.append(settlement)
+    writer._speakers.append(settlement)
 
     # When its close is queued
     with writer._lock:
-        writer.take_settlements()
+        writer.ask_all()
         writer.queue(b"close")
     writer.wake()
 
