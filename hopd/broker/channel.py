@@ -25,8 +25,8 @@ class Origin(Protocol):
     def rejected(self, copy: Copy) -> None:
         """It was refused, not to come again."""
 
-    def returned(self, copies: list[Copy], *, asked: bool, now: float) -> None:
-        """They go back; `dispatch` has to follow. `asked`: their client wants it so, instead of having left."""
+    def returned(self, copies: list[Copy], lost: bool, now: float) -> None:
+        """They go back to their places, because their client gave them back or (`lost`) went away; `dispatch` has to follow."""
 
     def resume(self, consumer: Consumer, now: float) -> None:
         """A consumer that had no room has some."""
@@ -183,7 +183,7 @@ class Channel:
 
     def requeue(self, tag: int, multiple: bool, now: float) -> None:
         """A delivery goes back, or all up to it."""
-        self._return(self._collect(tag, multiple), asked=True, now=now)
+        self._return(self._collect(tag, multiple), False, now)
 
     def close(self, now: float) -> None:
         """End it: no more consumers, and everything unsettled goes back."""
@@ -193,7 +193,7 @@ class Channel:
             consumer.queue.leave(consumer, now)
             queues[consumer.queue] = None
         self.consumers.clear()
-        self._return(self._take_all(), asked=False, now=now)
+        self._return(self._take_all(), True, now)
         for queue in queues:
             queue.dispatch(now)
 
@@ -226,7 +226,7 @@ class Channel:
         self.unsettled.clear()
         return taken
 
-    def _return(self, copies: Iterable[Copy], *, asked: bool, now: float) -> None:
+    def _return(self, copies: Iterable[Copy], lost: bool, now: float) -> None:
         """All of them are back in their places before anybody is given one again."""
         by_queue: dict[Origin, list[Copy]] = {}
         consumers = []
@@ -235,7 +235,7 @@ class Channel:
             if copy.consumer is not None:
                 consumers.append(copy.consumer)
         for queue, group in by_queue.items():
-            queue.returned(group, asked=asked, now=now)
+            queue.returned(group, lost, now)
         for consumer in consumers:
             self._free(consumer, now)
         for queue in by_queue:

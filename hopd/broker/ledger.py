@@ -26,7 +26,7 @@ class Ledger:
     once, not for each delivery.
     """
 
-    __slots__ = ("_delivered", "_ops", "_puts", "dead", "effects", "memory", "messages")
+    __slots__ = ("_delivered", "_ops", "_puts", "dead", "effects", "memory", "messages", "next_id")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
@@ -35,6 +35,8 @@ class Ledger:
         #: Bytes of content held, and messages in queues or unsettled, wherever their content is.
         self.memory = 0
         self.messages = 0
+        #: Of the next message in any queue: ids are the order in which they came.
+        self.next_id = 1
         self._ops: list[Op | None] = []
         #: Where in `_ops` a message was put.
         self._puts: dict[int, int] = {}
@@ -50,7 +52,7 @@ class Ledger:
         self.memory += copy.message.size
         if copy.stored:
             self._puts[copy.id] = len(self._ops)
-            self._ops.append(PutMessage(copy.queue.name, copy.id, copy.message, copy.expires_at))
+            self._ops.append(PutMessage(copy.queue.name, copy.id, copy.message, copy.expires_at, copy.delivery_count))
 
     def went(self, copy: Copy) -> None:
         """A message has left its queue for good."""

@@ -75,13 +75,13 @@ class Queue:
             return False
         return self._over(self.ready.count + 1, self.ready.body_bytes + len(message.body))
 
-    def put(self, number: int, message: Message, now: float) -> bool:
+    def put(self, message: Message, now: float) -> bool:
         """A message arrives. True when it went into the journal."""
         ttl = self.options.message_ttl
         if message.expiration is not None:
             ttl = message.expiration if ttl is None else min(ttl, message.expiration)
         stored = self._keeps_all or (self.durable and message.persistent)
-        copy = Copy(number, message, self, None if ttl is None else now + ttl, stored)
+        copy = Copy(self._new_id(), message, self, None if ttl is None else now + ttl, stored)
         self._ledger.came(copy)
         consumer = None if self.ready.count else self.consumers.next()
         if consumer is not None:
@@ -182,39 +182,48 @@ class Queue:
         self.unsettled -= 1
         self._drop(copy, REJECTED)
 
-    def returned(self, copies: list[Copy], *, asked: bool, now: float) -> None:
-        """They go back; `dispatch` has to follow. `asked`: their client wants it so, instead of having left."""
+    def returned(self, copies: list[Copy], lost: bool, now: float) -> None:
+        """They go back to their places, because their client gave them back or (`lost`) went away; `dispatch` has to follow."""
         self.unsettled -= len(copies)
         for copy in copies:
             copy.redelivered = True
             copy.consumer = None
             if self.deleted:
                 self._gone(copy)
-            elif self.options.kind != QUORUM:
+            elif self.options.kind == QUORUM:
+                self._count(copy, lost)
+            else:
                 self.ready.put_back(copy.id, copy)
-            elif not self._too_often(copy):
-                self._return_to_quorum(copy, asked, now)
         if self.bounded:
             self._drop_excess(now)
 
-    def _return_to_quorum(self, copy: Copy, asked: bool, now: float) -> None:
-        """In front, in the order in which it came back. But without a limit a message that somebody returns again and again would
-        be in front for ever, so RabbitMQ puts that behind all others."""
-        if asked and self.options.delivery_limit is None:
-            self._append(copy, now)
-        else:
-            self._returns += 1
-            self.ready.put_back(self._returns, copy)
-
-    def _too_often(self, copy: Copy) -> bool:
+    def _count(self, copy: Copy, lost: bool) -> None:
+        """A quorum queue gets a message back: it goes to the front, behind those that came back before, but to the end when its
+        client gave it back and there is no delivery limit (RabbitMQ from 3.10 on, to be able to shorten its log)."""
         copy.delivery_count += 1
         limit = self.options.delivery_limit
         if limit is not None and copy.delivery_count > limit:
             self._drop(copy, DELIVERY_LIMIT)
-            return True
-        if copy.stored:
-            self._ledger.counted(copy)
-        return False
+        elif limit is None and not lost:
+            self._come_again(copy)
+        else:
+            if copy.stored:
+                self._ledger.counted(copy)
+            self._returns += 1
+            self.ready.put_back(self._returns, copy)
+
+    def _come_again(self, copy: Copy) -> None:
+        """At the end of the queue, as if it had been published now."""
+        self._ledger.went(copy)
+        copy.id = self._new_id()
+        self._ledger.came(copy)
+        if not self.ready.append(copy):
+            self._ledger.memory -= copy.message.size
+
+    def _new_id(self) -> int:
+        number = self._ledger.next_id
+        self._ledger.next_id = number + 1
+        return number
 
     def _drop(self, copy: Copy, reason: str) -> None:
         """It leaves, for the dead-letter exchange if there is one."""
@@ -318,7 +327,7 @@ class Queue:
     def _copy(self, number: int, stored: Stored) -> Copy:
         copy = Copy(number, stored.message, self, stored.expires_at, True)
         copy.delivery_count = stored.delivery_count
-        copy.redelivered = stored.delivery_count > 0 or number <= self._delivered_before
+        copy.redelivered = number <= self._delivered_before or stored.delivery_count > 0
         return copy
 
     def clear(self) -> int:

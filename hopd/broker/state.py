@@ -49,7 +49,6 @@ class State:
         self._topology = Topology(self._ledger)
         self._queues = Queues(self._topology, self._ledger, self._timers, self._limits if paging else None)
         self._clients: dict[object, Client] = {}
-        self._next_id = 1
 
     @property
     def effects(self) -> list[Effect]:
@@ -76,7 +75,7 @@ class State:
 
     def restore(self, restored: Restored, now: float) -> None:
         """Take over what the store found at start. Call once, before anything else, and only with `paging`."""
-        self._next_id = restored.next_id
+        self._ledger.next_id = restored.next_id
         for exchange in restored.exchanges:
             self._topology.restore(exchange)
         for queue in restored.queues:
@@ -230,9 +229,8 @@ class State:
                 accepted = False
                 if queue.options.overflow == REJECT_PUBLISH_DLX:
                     queue.bury(message, MAX_LENGTH)
-            elif queue.put(self._next_id, message, now):
+            elif queue.put(message, now):
                 durable = True
-            self._next_id += 1
         return Published(bool(queues), accepted, durable)
 
     def _bury(self, now: float) -> None:

@@ -84,7 +84,7 @@ def test_a_dead_letter_arrives_in_the_batch_in_which_it_leaves() -> None:
 
 def test_a_quorum_queue_keeps_how_often_a_message_came_back() -> None:
     client = PureBroker(paging=True).channel()
-    client.declare(durable=True, x_queue_type="quorum")
+    client.declare(durable=True, x_queue_type="quorum", x_delivery_limit=9)
     client.publish(b"a", persistent=True)
     client.consume()
 
@@ -99,6 +99,24 @@ def test_a_quorum_queue_keeps_what_its_publisher_called_transient() -> None:
 
     assert published.durable
     assert client.broker.shelf.read("q", [1])[0][1] is not None
+
+
+def test_what_goes_to_the_end_of_a_quorum_queue_goes_and_comes() -> None:
+    client = PureBroker(paging=True).channel()
+    client.declare(durable=True, x_queue_type="quorum")
+    client.publish(b"a", persistent=True)
+    client.get()
+
+    went, came = journal_of(client, nack=1)
+
+    assert went == Gone("q", 1)
+    assert isinstance(came, PutMessage)
+    assert (came.id, came.message.body, came.delivery_count) == (2, b"a", 1)
+    client.broker.shelf.play([went, came])
+    client.broker.restart()
+    delivery = client.broker.channel().get()
+    assert delivery is not None
+    assert delivery.redelivered
 
 
 def test_purging_keeps_what_is_unsettled() -> None:
