@@ -97,6 +97,7 @@ class Queue:
             self._drop_excess(now)
         if copy.expires_at is not None:
             self._expiring = True
+        if self._expiring:
             self._head(now)
             self._watch()
 

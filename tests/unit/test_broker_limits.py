@@ -61,6 +61,17 @@ def test_a_message_expires_at_the_head_only() -> None:
     assert (client.broker.ready(), client.drain("dead")) == (0, [b"short"])
 
 
+def test_a_message_expires_when_those_in_front_of_it_are_dropped() -> None:
+    client = client_with_dead_letters(x_max_length=2)
+    client.publish(b"for ever")
+    client.publish(b"short", ttl=1.0)
+    client.publish(b"for ever too")
+
+    client.broker.wait(1.0)
+
+    assert client.drain("dead") == [b"for ever", b"short"]
+
+
 def test_what_was_delivered_does_not_expire_but_does_when_it_comes_back() -> None:
     client = client_with_dead_letters(x_message_ttl=1000)
     client.consume()
