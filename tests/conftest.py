@@ -1,7 +1,8 @@
 """Fixtures of all tests.
 
-A test that needs a broker asks for `broker` (the node of the run: shared, so it must not be stopped; names of its own keep
-tests apart) or for `own_node` (a node of its own, to be killed, frozen and alarmed).
+A test that needs a broker asks for `broker` (shared, so it must not be stopped; names of its own keep tests apart) or for
+`own_node` (one of its own, to be killed, frozen and alarmed), and runs on RabbitMQ and on the embedded broker. One that needs
+Erlang, users, TLS or a cluster asks for `rabbitmq` or `own_rabbitmq`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from hypothesis import HealthCheck, settings
 from hopd.demo.node import PrivateNode
 from hopd.demo.node_control import NodeControl
 from tests.support import broker as support
+from tests.support.embedded import EmbeddedNode
 from tests.support.ledger import Ledger
+from tests.support.node import Node, OwnNode
 from tests.support.process import ROOT, Processes
 from tests.support.proxy import Proxy
 
@@ -29,8 +32,8 @@ _OWNER = pytest.StashKey[support.SharedNode]()
 settings.register_profile("hopd", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ)
 settings.load_profile("hopd")
 
-#: Which fixtures need a RabbitMQ.
-_NEED_BROKER = {"broker", "own_node"}
+#: Fixtures that are a broker for fewer than all tests, of the kind that is their parameter.
+_OWN = ("own_node", "own_broker", "node")
 
 
 # --- the node of the run ------------------------------------------------------------------------
@@ -65,15 +68,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit tests come first: the node starts meanwhile."""
     items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "unit"))
     for item in items:
-        if _NEED_BROKER.intersection(getattr(item, "fixturenames", ())):
+        if _needs_rabbitmq(item):
             item.add_marker(pytest.mark.broker)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have the node started now, so that it is up when the first test asks for it."""
-    wanted = any("broker" in getattr(item, "fixturenames", ()) for item in session.items)
+    wanted = any(_needs_shared_rabbitmq(item) for item in session.items)
     if wanted and _DIRECTORY in session.config.stash:
         support.want(session.config.stash[_DIRECTORY])
+
+
+def _needs_rabbitmq(item: pytest.Item) -> bool:
+    own = "own_rabbitmq" in getattr(item, "fixturenames", ())
+    return own or _needs_shared_rabbitmq(item) or any(_parameter(item, fixture) == "rabbitmq" for fixture in _OWN)
+
+
+def _needs_shared_rabbitmq(item: pytest.Item) -> bool:
+    return "rabbitmq" in getattr(item, "fixturenames", ()) or _parameter(item, "broker") == "rabbitmq"
+
+
+def _parameter(item: pytest.Item, fixture: str) -> object:
+    """What the fixture is parametrized with in this test."""
+    return getattr(getattr(item, "callspec", None), "params", {}).get(fixture)
 
 
 # --- no RabbitMQ to be had ----------------------------------------------------------------------
@@ -127,21 +144,42 @@ def _encodable(value: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest) -> NodeControl:
+def rabbitmq(request: pytest.FixtureRequest) -> NodeControl:
     """The RabbitMQ node of this run: `.url`, `.list_queues()`, `.eval()`. Never stop it or raise an alarm on it."""
     return support.shared_node(request.config.stash[_DIRECTORY])
 
 
+@pytest.fixture(scope="session")
+def embedded_node() -> Iterator[EmbeddedNode]:
+    """The embedded broker of this process. Never stop it or raise an alarm on it."""
+    with EmbeddedNode() as node:
+        yield node.wait_ready()
+
+
+@pytest.fixture(scope="session", params=support.BROKERS)
+def broker(request: pytest.FixtureRequest) -> Node:
+    """A broker of each kind: `.url`, `.list_queues()`. Never stop it or raise an alarm on it."""
+    node: Node = request.getfixturevalue("rabbitmq" if request.param == "rabbitmq" else "embedded_node")
+    return node
+
+
 @pytest.fixture
-def own_node() -> Iterator[PrivateNode]:
+def own_rabbitmq() -> Iterator[PrivateNode]:
     """A RabbitMQ node for this test alone, serving. It may be killed, stopped, frozen, alarmed, restarted."""
     with PrivateNode() as node:
         yield node.wait_ready(support.START_TIMEOUT)
 
 
+@pytest.fixture(params=support.BROKERS)
+def own_node(request: pytest.FixtureRequest) -> Iterator[OwnNode]:
+    """A broker of each kind for this test alone, serving. It may be killed, stopped, frozen, alarmed, restarted."""
+    with support.node_of(request.param) as node:
+        yield node
+
+
 @pytest.fixture
-def proxy(broker: NodeControl) -> Iterator[Proxy]:
-    """A proxy in front of the run's node: `proxy.through(broker.url)`."""
+def proxy(broker: Node) -> Iterator[Proxy]:
+    """A proxy in front of the broker: `proxy.through(broker.url)`."""
     with Proxy(broker.port) as proxy:
         yield proxy
 

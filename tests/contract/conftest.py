@@ -9,7 +9,7 @@ import pytest
 from hopd.demo.node import PrivateNode
 from tests.contract.client import Channel, Client
 from tests.contract.wire import Wire
-from tests.support.broker import START_TIMEOUT
+from tests.support.broker import BROKERS, START_TIMEOUT
 from tests.support.embedded import EmbeddedNode
 from tests.support.node import Node, OwnNode
 
@@ -18,19 +18,12 @@ CONSUMER_TIMEOUT = 1000
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Iterator[Node]:
-    with EmbeddedNode() as node:
-        yield node.wait_ready()
-
-
-@pytest.fixture(scope="session", params=["rabbitmq", "embedded"])
-def contract_broker(request: pytest.FixtureRequest) -> Node:
+def contract_broker(broker: Node) -> Node:
     """A broker under contract: all that the claims know of it is its `.url` and `.port`."""
-    node: Node = request.getfixturevalue("broker" if request.param == "rabbitmq" else "embedded")
-    return node
+    return broker
 
 
-@pytest.fixture(scope="session", params=["rabbitmq", "embedded"])
+@pytest.fixture(scope="session", params=BROKERS)
 def own_broker(request: pytest.FixtureRequest) -> Iterator[OwnNode]:
     """A broker that nobody else uses: claims may end it, as long as they start it again, and raise alarms."""
     if request.param == "embedded":

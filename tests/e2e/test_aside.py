@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hopd import Topic, WorkQueue, names
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -35,7 +35,7 @@ Start = Callable[..., HopdProcess]
 
 
 @pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: NodeControl, exchange_name: str, topic_name: str, ledger: Ledger) -> Start:
+def start(processes: Processes, tmp_path: Path, broker: Node, exchange_name: str, topic_name: str, ledger: Ledger) -> Start:
     def start(**options: Any) -> HopdProcess:
         (tmp_path / "aside_handlers.py").write_text(HANDLERS)
         topics = {topic_name: {"handler": "aside_handlers:on_time", **options}}
@@ -48,7 +48,7 @@ def start(processes: Processes, tmp_path: Path, broker: NodeControl, exchange_na
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 

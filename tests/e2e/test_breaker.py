@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from hopd import Topic, WorkQueue
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -61,14 +61,14 @@ class Bench:
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
 
 @pytest.fixture
 def bench(
-    tmp_path: Path, processes: Processes, proxy: Proxy, broker: NodeControl, queue: WorkQueue, topic_name: str, ledger: Ledger
+    tmp_path: Path, processes: Processes, proxy: Proxy, broker: Node, queue: WorkQueue, topic_name: str, ledger: Ledger
 ) -> Callable[..., Bench]:
     def start(breaker: dict[str, Any], **options: Any) -> Bench:
         topic = {"handler": HANDLER, "on_failure": "drop", "concurrency": 1, "breaker": breaker, **options}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from hopd.errors import ControlError
 from tests.support.daemon import Daemon, handler, put, wait_empty
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 
@@ -30,7 +30,7 @@ def start(processes: Processes, tmp_path: Path) -> Start:
     return start
 
 
-def test_a_busy_daemon_answers_at_once(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_busy_daemon_answers_at_once(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start(broker.url, {topic_name: handler("record", concurrency=100, paused=True)}).wait_up()
     put(broker.url, daemon.ledger, topic_name, 20_000)
     daemon.control.call("resume", {"topics": [topic_name]})
@@ -47,7 +47,7 @@ def test_a_busy_daemon_answers_at_once(start: Start, broker: NodeControl, topic_
 
 
 def test_a_topic_paused_and_resumed_again_and_again_under_load_loses_and_repeats_nothing(
-    start: Start, broker: NodeControl, topic_name: str
+    start: Start, broker: Node, topic_name: str
 ) -> None:
     """Without a fault nothing is run twice: what waits goes back, and what runs is settled here."""
     daemon = start(broker.url, {topic_name: handler("nap", concurrency=50)}).wait_consuming()
@@ -73,7 +73,7 @@ def test_a_topic_paused_and_resumed_again_and_again_under_load_loses_and_repeats
     assert (daemon.ledger.lost(), daemon.ledger.unexpected(), daemon.ledger.duplicates()) == (set(), set(), 0)
 
 
-def test_everything_but_putting_works_while_the_broker_is_away(start: Start, broker: NodeControl, proxy: Proxy, topic_name: str) -> None:
+def test_everything_but_putting_works_while_the_broker_is_away(start: Start, broker: Node, proxy: Proxy, topic_name: str) -> None:
     daemon = start(proxy.through(broker.url), {topic_name: handler("hold", concurrency=2)}).wait_consuming()
     put(broker.url, daemon.ledger, topic_name, 2)
     daemon.wait_count(topic_name, "running", 2)
@@ -106,7 +106,7 @@ def test_everything_but_putting_works_while_the_broker_is_away(start: Start, bro
     wait_empty(broker, topic_name)
 
 
-def test_a_shutdown_asked_for_by_hopctl_works_while_the_broker_is_away(start: Start, broker: NodeControl, proxy: Proxy) -> None:
+def test_a_shutdown_asked_for_by_hopctl_works_while_the_broker_is_away(start: Start, broker: Node, proxy: Proxy) -> None:
     proxy.refuse()
     daemon = start(proxy.through(broker.url), {"emails": handler("record")}).wait_up()
 

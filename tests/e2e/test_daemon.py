@@ -11,23 +11,23 @@ from typing import Any
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from tests.support.channels import channel_pids
 from tests.support.daemon import Daemon, handler, put, wait_empty, wait_ready
+from tests.support.node import Node
 from tests.support.process import Processes
 
 Start = Callable[..., Daemon]
 
 
 @pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: NodeControl) -> Start:
+def start(processes: Processes, tmp_path: Path, broker: Node) -> Start:
     def start(topics: dict[str, Any], **options: Any) -> Daemon:
         return Daemon(processes, tmp_path, broker.url, topics, **options)
 
     return start
 
 
-def test_a_handler_of_any_kind_gets_every_job(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_handler_of_any_kind_gets_every_job(start: Start, broker: Node, topic_name: str) -> None:
     kinds = ["record", "Recorder", "RECORDER", "RECORDER.handle"]  # function, class, object, method
     topics = {f"{topic_name}.{number}": handler(kind) for number, kind in enumerate(kinds)}
     daemon = start(topics).wait_consuming()
@@ -41,7 +41,7 @@ def test_a_handler_of_any_kind_gets_every_job(start: Start, broker: NodeControl,
     wait_empty(broker, *topics)
 
 
-def test_a_day_in_the_life_of_a_topic(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_day_in_the_life_of_a_topic(start: Start, broker: Node, topic_name: str) -> None:
     """Paused in the config, put to, resumed, paused with jobs running and waiting, resumed, drained, and left: all by hopctl."""
     daemon = start({topic_name: handler("hold", concurrency=3, prefetch=10, paused=True)}).wait_up()
     wait_ready(broker, topic_name, 0)
@@ -83,7 +83,7 @@ def test_a_day_in_the_life_of_a_topic(start: Start, broker: NodeControl, topic_n
     assert not os.path.exists(daemon.socket)
 
 
-def test_a_drain_that_takes_too_long_says_what_still_runs(start: Start, broker: NodeControl, topic_name: str, processes: Processes) -> None:
+def test_a_drain_that_takes_too_long_says_what_still_runs(start: Start, broker: Node, topic_name: str, processes: Processes) -> None:
     daemon = start({topic_name: handler("hold", concurrency=2)}).wait_consuming()
     put(broker.url, daemon.ledger, topic_name, 5)
     daemon.wait_count(topic_name, "running", 2)
@@ -99,7 +99,7 @@ def test_a_drain_that_takes_too_long_says_what_still_runs(start: Start, broker: 
 
 
 def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives_on(
-    start: Start, broker: NodeControl, topic_name: str, processes: Processes
+    start: Start, broker: Node, topic_name: str, processes: Processes
 ) -> None:
     daemon = start({topic_name: handler("record")}).wait_consuming()
 
@@ -111,7 +111,7 @@ def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives_on(
     daemon.wait_count(topic_name, "done", 1)
 
 
-def test_two_instances_of_one_config_share_the_jobs(start: Start, broker: NodeControl, topic_name: str, processes: Processes) -> None:
+def test_two_instances_of_one_config_share_the_jobs(start: Start, broker: Node, topic_name: str, processes: Processes) -> None:
     daemon = start({topic_name: handler("nap", concurrency=1)}, broker={"connection_name": topic_name}).wait_consuming()
     environment = daemon.ledger.environment
     second = processes.hopd("run", "-c", str(daemon.path), "--instance", "02", env=environment)
@@ -130,7 +130,7 @@ def test_two_instances_of_one_config_share_the_jobs(start: Start, broker: NodeCo
     assert second.wait() == 0
 
 
-def test_a_hangup_is_refused_politely(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_hangup_is_refused_politely(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("record")}).wait_consuming()
 
     daemon.process.signal(signal.SIGHUP)
@@ -141,7 +141,7 @@ def test_a_hangup_is_refused_politely(start: Start, broker: NodeControl, topic_n
     daemon.wait_count(topic_name, "done", 1)
 
 
-def test_every_line_of_a_json_log_is_json_and_a_failure_names_its_job(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_every_line_of_a_json_log_is_json_and_a_failure_names_its_job(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("misbehave")}).wait_consuming()
     put(broker.url, daemon.ledger, topic_name, 1, b"Exception")
     daemon.wait_count(topic_name, "buried", 1)
@@ -161,7 +161,7 @@ def fill(pipe: int) -> None:
         os.write(pipe, b"x" * 1000)
 
 
-def test_a_log_whose_reader_has_stopped_stops_nothing(start: Start, broker: NodeControl, topic_name: str, tmp_path: Path) -> None:
+def test_a_log_whose_reader_has_stopped_stops_nothing(start: Start, broker: Node, topic_name: str, tmp_path: Path) -> None:
     # Given a pipe that is full to the brim before the daemon's first line
     file = str(tmp_path / "pipe")
     os.mkfifo(file)

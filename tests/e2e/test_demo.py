@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 
 #: A few hundred jobs of 10 ms, and two processes that start. Seconds.
@@ -23,7 +23,7 @@ def test_it_needs_no_broker(processes: Processes) -> None:
     assert "hopd's own is used" in demo.stdout
 
 
-def test_it_uses_the_broker_it_is_given_and_leaves_nothing_there(processes: Processes, broker: NodeControl) -> None:
+def test_it_uses_the_broker_it_is_given_and_leaves_nothing_there(processes: Processes, broker: Node) -> None:
     demo = processes.hopd("demo", "--jobs", "500", env={"HOP_BROKER_URL": broker.url})
 
     assert accounted_for(demo), demo.describe()

@@ -11,24 +11,24 @@ import pika
 import pytest
 
 from hopd import names
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, wait_empty, wait_ready
 from tests.support.handlers import WAYS
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 
 Start = Callable[..., Daemon]
 
 
 @pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: NodeControl) -> Start:
+def start(processes: Processes, tmp_path: Path, broker: Node) -> Start:
     def start(topics: dict[str, Any], **options: Any) -> Daemon:
         return Daemon(processes, tmp_path, broker.url, topics, **options).wait_consuming()
 
     return start
 
 
-def test_whatever_a_handler_does_its_job_is_buried_and_the_next_one_is_done(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_whatever_a_handler_does_its_job_is_buried_and_the_next_one_is_done(start: Start, broker: Node, topic_name: str) -> None:
     """One worker, so that the one that met each fault is the one that has to go on."""
     daemon = start({topic_name: handler("misbehave", concurrency=1)})
     quiet = [b"exit in a greenlet", b"interrupt in a greenlet", b"forgotten timer"]  # these harm a greenlet of theirs, not the job
@@ -45,7 +45,7 @@ def test_whatever_a_handler_does_its_job_is_buried_and_the_next_one_is_done(star
     assert (daemon.ledger.lost(), daemon.ledger.duplicates()) == (set(), 0)
 
 
-def test_a_greenlet_that_fails_unseen_is_told_in_the_log(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_greenlet_that_fails_unseen_is_told_in_the_log(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("misbehave")})
 
     put(broker.url, daemon.ledger, topic_name, 1, b"exit in a greenlet")
@@ -53,7 +53,7 @@ def test_a_greenlet_that_fails_unseen_is_told_in_the_log(start: Start, broker: N
     assert "SystemExit" in daemon.wait_event("greenlet_failed")["traceback"]
 
 
-def test_a_buried_job_tells_who_failed_it_and_how(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_buried_job_tells_who_failed_it_and_how(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("misbehave")})
 
     put(broker.url, daemon.ledger, topic_name, 1, b"Exception")
@@ -70,7 +70,7 @@ def test_a_buried_job_tells_who_failed_it_and_how(start: Start, broker: NodeCont
         job.done()
 
 
-def test_a_topic_that_drops_keeps_nothing_of_a_failed_job(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_topic_that_drops_keeps_nothing_of_a_failed_job(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("misbehave", on_failure="drop")})
 
     put(broker.url, daemon.ledger, topic_name, 3, b"Exception")
@@ -81,7 +81,7 @@ def test_a_topic_that_drops_keeps_nothing_of_a_failed_job(start: Start, broker: 
     assert names.buried(topic_name) not in broker.list_queues()
 
 
-def test_a_topic_that_requeues_tries_again_but_never_in_a_hot_loop(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_topic_that_requeues_tries_again_but_never_in_a_hot_loop(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start({topic_name: handler("misbehave", on_failure="requeue", concurrency=1)})
 
     put(broker.url, daemon.ledger, topic_name, 1, b"Exception")
@@ -94,7 +94,7 @@ def test_a_topic_that_requeues_tries_again_but_never_in_a_hot_loop(start: Start,
 
 
 @pytest.mark.parametrize("how", [b"twice", b"and raise", b"elsewhere"], ids=["twice", "and raises", "in another greenlet"])
-def test_a_job_is_settled_once_however_often_its_handler_does(start: Start, broker: NodeControl, topic_name: str, how: bytes) -> None:
+def test_a_job_is_settled_once_however_often_its_handler_does(start: Start, broker: Node, topic_name: str, how: bytes) -> None:
     daemon = start({topic_name: handler("settle_twice", concurrency=1)})
 
     put(broker.url, daemon.ledger, topic_name, 5, how)
@@ -108,7 +108,7 @@ def test_a_job_is_settled_once_however_often_its_handler_does(start: Start, brok
     wait_empty(broker, topic_name)
 
 
-def test_odd_messages_are_handled_or_buried_as_they_came_and_harm_nobody(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_odd_messages_are_handled_or_buried_as_they_came_and_harm_nobody(start: Start, broker: Node, topic_name: str) -> None:
     """No properties, an empty body, a time in milliseconds, a header nested more deeply than anybody reads: fault 20."""
     daemon = start({topic_name: handler("misbehave", concurrency=1)})
     deep: dict[str, Any] = {}

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from hopd import Topic, WorkQueue
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -53,15 +53,13 @@ class Bench:
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
 
 @pytest.fixture
-def start(
-    tmp_path: Path, processes: Processes, broker: NodeControl, queue: WorkQueue, topic_name: str, ledger: Ledger
-) -> Callable[..., Bench]:
+def start(tmp_path: Path, processes: Processes, broker: Node, queue: WorkQueue, topic_name: str, ledger: Ledger) -> Callable[..., Bench]:
     def start(**options: Any) -> Bench:
         topics = {topic_name: {"handler": "tests.support.bad_handlers:obey", "concurrency": 5, **options}}
         env, exchange = ledger.environment, {"exchange": queue.exchange}

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hopd import Message, Topic, names
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -53,15 +53,13 @@ class Producer:
 
 
 @pytest.fixture
-def topic(broker: NodeControl, exchange_name: str, topic_name: str) -> Iterator[Topic]:
+def topic(broker: Node, exchange_name: str, topic_name: str) -> Iterator[Topic]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue.get_topic(topic_name)
 
 
 @pytest.fixture
-def daemons(
-    tmp_path: Path, processes: Processes, broker: NodeControl, exchange_name: str, topic_name: str, ledger: Ledger
-) -> list[HopdProcess]:
+def daemons(tmp_path: Path, processes: Processes, broker: Node, exchange_name: str, topic_name: str, ledger: Ledger) -> list[HopdProcess]:
     options = {"handler": "tests.support.handlers:nap", "concurrency": CONCURRENCY, "prefetch": PREFETCH}
     started = []
     for number in range(DAEMONS):
@@ -82,7 +80,7 @@ def works(pid: int, ledger: Ledger) -> bool:
 
 
 def test_a_daemon_that_is_killed_fifty_times_under_load_loses_nothing_and_blames_nobody(
-    daemons: list[HopdProcess], topic: Topic, broker: NodeControl, ledger: Ledger
+    daemons: list[HopdProcess], topic: Topic, broker: Node, ledger: Ledger
 ) -> None:
     producer = Producer(topic, ledger)
     try:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from hopd import Message, Topic, WorkQueue, names
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -23,7 +23,7 @@ PATIENCE = 120.0
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
@@ -61,7 +61,7 @@ class Supervised:
 class Place:
     """Starts daemons, in directories of their own, that consume one topic of one exchange."""
 
-    def __init__(self, directory: Path, processes: Processes, broker: NodeControl, exchange: str, topic: str, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, processes: Processes, broker: Node, exchange: str, topic: str, ledger: Ledger) -> None:
         self.directory = directory
         self._processes = processes
         self._url = broker.url
@@ -80,7 +80,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, processes: Processes, broker: NodeControl, exchange_name: str, topic_name: str, ledger: Ledger) -> Place:
+def place(tmp_path: Path, processes: Processes, broker: Node, exchange_name: str, topic_name: str, ledger: Ledger) -> Place:
     return Place(tmp_path, processes, broker, exchange_name, topic_name, ledger)
 
 

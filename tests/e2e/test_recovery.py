@@ -15,11 +15,11 @@ from typing import Any
 import pika
 import pytest
 
-from hopd.demo.node import PrivateNode, free_port
-from hopd.demo.node_control import NodeControl
+from hopd.demo.node import free_port
 from tests.support.channels import break_channel, channel_pids
 from tests.support.daemon import Daemon, handler, put, wait_empty
 from tests.support.library import work_queue
+from tests.support.node import Node, OwnNode
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -43,7 +43,7 @@ def works(daemon: Daemon, url: str, topic: str, count: int = 20) -> None:
 
 
 @contextmanager
-def foreign_channel(broker: NodeControl) -> Iterator[Any]:
+def foreign_channel(broker: Node) -> Iterator[Any]:
     """A channel of another client, to hold what the daemon wants."""
     connection = pika.BlockingConnection(pika.URLParameters(broker.url))
     try:
@@ -55,7 +55,7 @@ def foreign_channel(broker: NodeControl) -> Iterator[Any]:
 # --- a broker that dies and comes back ------------------------------------------------------------
 
 
-def test_topics_come_back_as_they_were_wanted_when_the_broker_is_killed_stopped_and_frozen(start: Start, own_node: PrivateNode) -> None:
+def test_topics_come_back_as_they_were_wanted_when_the_broker_is_killed_stopped_and_frozen(start: Start, own_node: OwnNode) -> None:
     """One topic that consumes, one that is paused, one that is resumed while the broker is away; three faults in a row."""
     topics = ["runs", "paused", "resumed"]
     daemon = start(own_node.url, {name: handler("nap") for name in topics}, broker={"heartbeat": 2}).wait_consuming()
@@ -105,7 +105,7 @@ def test_topics_come_back_as_they_were_wanted_when_the_broker_is_killed_stopped_
 
 
 def test_jobs_that_run_when_the_connection_goes_run_on_and_are_counted_as_lost(
-    start: Start, broker: NodeControl, proxy: Proxy, topic_name: str
+    start: Start, broker: Node, proxy: Proxy, topic_name: str
 ) -> None:
     # Given three running jobs
     daemon = start(proxy.through(broker.url), {topic_name: handler("hold", concurrency=3)}).wait_consuming()
@@ -126,9 +126,7 @@ def test_jobs_that_run_when_the_connection_goes_run_on_and_are_counted_as_lost(
 
 
 @pytest.mark.parametrize("fault", ["refused", "unknown name", "silent"])
-def test_without_a_broker_the_daemon_is_up_and_says_when_it_tries_again(
-    start: Start, proxy: Proxy, broker: NodeControl, fault: str
-) -> None:
+def test_without_a_broker_the_daemon_is_up_and_says_when_it_tries_again(start: Start, proxy: Proxy, broker: Node, fault: str) -> None:
     if fault == "silent":
         proxy.stay_silent()
     urls = {
@@ -153,7 +151,7 @@ def test_without_a_broker_the_daemon_is_up_and_says_when_it_tries_again(
     assert daemon.leave() == 0
 
 
-def test_a_password_that_is_refused_is_the_reason_and_is_shown_nowhere(start: Start, broker: NodeControl) -> None:
+def test_a_password_that_is_refused_is_the_reason_and_is_shown_nowhere(start: Start, broker: Node) -> None:
     daemon = start(broker.url.replace("guest:guest", "guest:hunter2"), {"emails": handler("record")}, logging={"level": "debug"}).wait_up()
 
     wait_until(lambda: "403" in (daemon.status()["broker"]["reason"] or ""), 30, "the refusal is the reason")
@@ -163,7 +161,7 @@ def test_a_password_that_is_refused_is_the_reason_and_is_shown_nowhere(start: St
     assert "hunter2" not in shown + daemon.process.stdout + daemon.process.stderr
 
 
-def test_a_broker_that_comes_late_is_found(start: Start, broker: NodeControl, proxy: Proxy, topic_name: str) -> None:
+def test_a_broker_that_comes_late_is_found(start: Start, broker: Node, proxy: Proxy, topic_name: str) -> None:
     proxy.refuse()
     daemon = start(proxy.through(broker.url), {topic_name: handler("record")}).wait_up()
     daemon.wait_broker("recovering")
@@ -177,7 +175,7 @@ def test_a_broker_that_comes_late_is_found(start: Start, broker: NodeControl, pr
 # --- one topic in trouble ---------------------------------------------------------------------------
 
 
-def test_only_the_topic_whose_channel_was_closed_opens_a_new_one(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_only_the_topic_whose_channel_was_closed_opens_a_new_one(start: Start, broker: Node, topic_name: str) -> None:
     # Given two topics, each on a channel, one of them with a running job
     hit, spared = f"{topic_name}.hit", f"{topic_name}.spared"
     daemon = start(broker.url, {hit: handler("hold"), spared: handler("record")}, broker={"connection_name": topic_name}).wait_consuming()
@@ -200,7 +198,7 @@ def test_only_the_topic_whose_channel_was_closed_opens_a_new_one(start: Start, b
     wait_empty(broker, hit, spared)
 
 
-def test_a_queue_that_is_deleted_is_declared_again_and_consumed(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_queue_that_is_deleted_is_declared_again_and_consumed(start: Start, broker: Node, topic_name: str) -> None:
     other = f"{topic_name}.other"
     daemon = start(broker.url, {topic_name: handler("record"), other: handler("record")}).wait_consuming()
 
@@ -216,7 +214,7 @@ def test_a_queue_that_is_deleted_is_declared_again_and_consumed(start: Start, br
     assert not daemon.events("broker_lost")
 
 
-def test_a_queue_with_other_arguments_is_used_as_it_is_with_a_warning(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_queue_with_other_arguments_is_used_as_it_is_with_a_warning(start: Start, broker: Node, topic_name: str) -> None:
     with work_queue(broker.url) as queue:
         queue.topic(topic_name, arguments={"x-max-length": 1000}).declare()
 
@@ -227,9 +225,7 @@ def test_a_queue_with_other_arguments_is_used_as_it_is_with_a_warning(start: Sta
     works(daemon, broker.url, topic_name)
 
 
-def test_a_topic_the_broker_refuses_has_failed_with_the_reason_and_the_others_run(
-    start: Start, broker: NodeControl, topic_name: str
-) -> None:
+def test_a_topic_the_broker_refuses_has_failed_with_the_reason_and_the_others_run(start: Start, broker: Node, topic_name: str) -> None:
     """Its queue is another connection's alone (405); once that one is gone, the topic is consumed."""
     held, free = f"{topic_name}.held", f"{topic_name}.free"
     with foreign_channel(broker) as channel:
@@ -244,7 +240,7 @@ def test_a_topic_the_broker_refuses_has_failed_with_the_reason_and_the_others_ru
     works(daemon, broker.url, held)
 
 
-def test_a_consumer_the_broker_refuses_is_tried_again_until_it_is_not(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_consumer_the_broker_refuses_is_tried_again_until_it_is_not(start: Start, broker: Node, topic_name: str) -> None:
     """Somebody else consumes the queue exclusively: declaring it succeeds, consuming does not (403)."""
     with work_queue(broker.url) as queue:
         queue.get_topic(topic_name)

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from hopd import Topic, WorkQueue
-from hopd.demo.node_control import NodeControl
 from tests.support.control_connection import ControlConnection
 from tests.support.hopd_process import HopdProcess
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -35,7 +35,7 @@ LINES = 50
 class Bench(HopdProcess):
     """A daemon whose handler logs and prints `LINES` lines a job, or none, and opens no file. `redirect` is a shell's."""
 
-    def __init__(self, queue: Topic, node: NodeControl, redirect: str, *arguments: Any, **options: Any) -> None:
+    def __init__(self, queue: Topic, node: Node, redirect: str, *arguments: Any, **options: Any) -> None:
         self.queue = queue
         self._node = node
         self._redirect = redirect
@@ -72,13 +72,13 @@ Start = Callable[..., Bench]
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
 
 @pytest.fixture
-def start(tmp_path: Path, processes: Processes, proxy: Proxy, broker: NodeControl, queue: WorkQueue, topic_name: str) -> Start:
+def start(tmp_path: Path, processes: Processes, proxy: Proxy, broker: Node, queue: WorkQueue, topic_name: str) -> Start:
     def start(redirect: str = "", **sections: Any) -> Bench:
         topics = {topic_name: {"handler": "tests.support.bad_handlers:chatter", "concurrency": 10}}
         url, exchange = proxy.through(broker.url), {"exchange": queue.exchange}

@@ -9,10 +9,9 @@ import os
 import random
 from pathlib import Path
 
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import PATIENCE, Daemon, handler, put_on, wait_empty
 from tests.support.library import work_queue
+from tests.support.node import Node, OwnNode
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -24,7 +23,7 @@ KILLS = 5
 
 
 def test_a_hundred_thousand_jobs_survive_a_broker_restart_a_stop_and_any_steering(
-    processes: Processes, tmp_path: Path, own_node: PrivateNode
+    processes: Processes, tmp_path: Path, own_node: OwnNode
 ) -> None:
     # Given three topics, one of which waits for later
     prefetch = {"quick": 300, "naps": 900, "later": 600}
@@ -74,7 +73,7 @@ def test_a_hundred_thousand_jobs_survive_a_broker_restart_a_stop_and_any_steerin
 
 
 def test_a_daemon_that_is_killed_again_and_again_under_load_loses_nothing(
-    processes: Processes, tmp_path: Path, broker: NodeControl, topic_name: str
+    processes: Processes, tmp_path: Path, broker: Node, topic_name: str
 ) -> None:
     prefetch, jobs = 60, 5_000
     daemon = Daemon(processes, tmp_path, broker.url, {topic_name: handler("nap", concurrency=30, prefetch=prefetch)}).wait_consuming()

@@ -12,9 +12,9 @@ import pytest
 
 from hopd import Job, Topic, WorkQueue, names
 from hopd.control.client import ControlClient
-from hopd.demo.node_control import NodeControl
 from tests.support.channels import break_channel
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -59,13 +59,13 @@ topics:
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
 
 @pytest.fixture
-def daemons(tmp_path: Path, broker: NodeControl, exchange_name: str, topic_name: str, processes: Processes) -> Daemons:
+def daemons(tmp_path: Path, broker: Node, exchange_name: str, topic_name: str, processes: Processes) -> Daemons:
     (tmp_path / "jobs.py").write_text(HANDLERS)
     return Daemons(tmp_path, CONFIG.format(url=broker.url, exchange=exchange_name, topic=topic_name, options="{options}"), processes)
 
@@ -117,7 +117,7 @@ def put(queue: WorkQueue, topic: str, body: bytes = b"x") -> Topic:
 
 
 def test_attempts_are_counted_over_a_restart_and_then_the_job_is_buried(
-    daemons: Daemons, broker: NodeControl, queue: WorkQueue, topic_name: str
+    daemons: Daemons, broker: Node, queue: WorkQueue, topic_name: str
 ) -> None:
     # Given a daemon whose handler has failed twice, so that the job waits for its third attempt in the broker
     options = "handler: 'jobs:fail', retry: {max_attempts: 3, backoff: [100ms, 5s], jitter: false}"
@@ -166,7 +166,7 @@ def test_an_error_that_never_passes_is_not_tried_again(daemons: Daemons, queue: 
     assert daemons.attempts() == [1]
 
 
-def test_a_handler_decides_by_raising(daemons: Daemons, broker: NodeControl, queue: WorkQueue, topic_name: str) -> None:
+def test_a_handler_decides_by_raising(daemons: Daemons, broker: Node, queue: WorkQueue, topic_name: str) -> None:
     daemons.start("handler: 'jobs:decide'")
 
     for body in (b"retry", b"bury", b"drop"):
@@ -180,7 +180,7 @@ def test_a_handler_decides_by_raising(daemons: Daemons, broker: NodeControl, que
 
 
 def test_a_job_under_which_channels_die_is_buried_by_a_quorum_topics_limit(
-    daemons: Daemons, broker: NodeControl, queue: WorkQueue, topic_name: str, exchange_name: str
+    daemons: Daemons, broker: Node, queue: WorkQueue, topic_name: str, exchange_name: str
 ) -> None:
     # Given a daemon in which a job runs for ever
     daemons.start("handler: 'jobs:wait', queue_type: quorum, arguments: {x-delivery-limit: 2}")

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from hopd import WorkQueue
-from hopd.demo.node_control import NodeControl
 from hopd.message import Message
 from tests.support.ledger import Ledger
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -117,7 +117,7 @@ def _put(queue: WorkQueue, topic: str, ledger: Ledger, ids: list[str]) -> None:
 
 
 def test_two_instances_survive_a_kill_and_drain_when_stopped(
-    start: Callable[[str], Service], broker: NodeControl, topic_name: str, exchange_name: str, ledger: Ledger
+    start: Callable[[str], Service], broker: Node, topic_name: str, exchange_name: str, ledger: Ledger
 ) -> None:
     # Given two instances under supervisor, with jobs to do
     service = start(CONFIG.format(url=broker.url, exchange=exchange_name, topic=topic_name))

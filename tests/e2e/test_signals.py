@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, wait_ready
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -28,7 +28,7 @@ Start = Callable[..., Daemon]
 
 
 @pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: NodeControl, topic_name: str) -> Start:
+def start(processes: Processes, tmp_path: Path, broker: Node, topic_name: str) -> Start:
     def start(function: str = "hold", *, url: str = broker.url, grace: str = FOR_EVER, **options: Any) -> Daemon:
         topic = handler(function, **{"concurrency": 2, "prefetch": 5, **options})
         return Daemon(processes, tmp_path, url, {topic_name: topic}, shutdown={"grace": grace})
@@ -37,7 +37,7 @@ def start(processes: Processes, tmp_path: Path, broker: NodeControl, topic_name:
 
 
 @pytest.fixture
-def busy(start: Start, broker: NodeControl, topic_name: str) -> Start:
+def busy(start: Start, broker: Node, topic_name: str) -> Start:
     """A daemon with two running and three waiting jobs of ten."""
 
     def busy(**options: Any) -> Daemon:
@@ -78,7 +78,7 @@ def test_a_daemon_that_still_imports_its_handlers_leaves_at_once(processes: Proc
     assert leaves(daemon) == 0
 
 
-def test_a_busy_daemon_lets_running_jobs_finish_and_returns_the_others_unharmed(busy: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_busy_daemon_lets_running_jobs_finish_and_returns_the_others_unharmed(busy: Start, broker: Node, topic_name: str) -> None:
     daemon = busy()
 
     daemon.process.terminate()
@@ -92,7 +92,7 @@ def test_a_busy_daemon_lets_running_jobs_finish_and_returns_the_others_unharmed(
     wait_ready(broker, topic_name, 8)
 
 
-def test_jobs_that_take_longer_than_the_grace_period_go_back(busy: Start, broker: NodeControl, topic_name: str) -> None:
+def test_jobs_that_take_longer_than_the_grace_period_go_back(busy: Start, broker: Node, topic_name: str) -> None:
     daemon = busy(grace="200ms")
 
     assert daemon.leave(timeout=AT_ONCE) == 0
@@ -101,7 +101,7 @@ def test_jobs_that_take_longer_than_the_grace_period_go_back(busy: Start, broker
     wait_ready(broker, topic_name, 10)
 
 
-def test_a_handler_that_will_not_go_does_not_keep_the_daemon(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_handler_that_will_not_go_does_not_keep_the_daemon(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start("cling", grace="200ms").wait_consuming()
     put(broker.url, daemon.ledger, topic_name, 10)
     daemon.wait_count(topic_name, "waiting", 3)
@@ -110,7 +110,7 @@ def test_a_handler_that_will_not_go_does_not_keep_the_daemon(start: Start, broke
     wait_ready(broker, topic_name, 10)
 
 
-def test_a_thread_that_a_handler_left_behind_does_not_keep_the_daemon(start: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_thread_that_a_handler_left_behind_does_not_keep_the_daemon(start: Start, broker: Node, topic_name: str) -> None:
     daemon = start("leave_a_thread_behind").wait_consuming()
     put(broker.url, daemon.ledger, topic_name, 1)
     daemon.wait_count(topic_name, "done", 1)
@@ -119,7 +119,7 @@ def test_a_thread_that_a_handler_left_behind_does_not_keep_the_daemon(start: Sta
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_second_signal_means_now(busy: Start, broker: NodeControl, topic_name: str, second: signal.Signals) -> None:
+def test_a_second_signal_means_now(busy: Start, broker: Node, topic_name: str, second: signal.Signals) -> None:
     daemon = busy()
     daemon.process.terminate()
     daemon.wait_event("draining")
@@ -130,7 +130,7 @@ def test_a_second_signal_means_now(busy: Start, broker: NodeControl, topic_name:
     wait_ready(broker, topic_name, 10)
 
 
-def test_a_signal_after_hopctl_shutdown_is_a_first_one(busy: Start, broker: NodeControl, topic_name: str) -> None:
+def test_a_signal_after_hopctl_shutdown_is_a_first_one(busy: Start, broker: Node, topic_name: str) -> None:
     """A service manager's TERM cuts an operator's long grace to its own; it does not cut off jobs that have that time."""
     daemon = busy(grace="200ms")
     daemon.hopctl("shutdown", "--grace", FOR_EVER)
@@ -140,7 +140,7 @@ def test_a_signal_after_hopctl_shutdown_is_a_first_one(busy: Start, broker: Node
     wait_ready(broker, topic_name, 10)
 
 
-def test_shutdown_now_returns_running_jobs_at_once(busy: Start, broker: NodeControl, topic_name: str) -> None:
+def test_shutdown_now_returns_running_jobs_at_once(busy: Start, broker: Node, topic_name: str) -> None:
     daemon = busy()
 
     daemon.hopctl("shutdown", "--now")
@@ -150,7 +150,7 @@ def test_shutdown_now_returns_running_jobs_at_once(busy: Start, broker: NodeCont
     wait_ready(broker, topic_name, 10)
 
 
-def test_shutdown_with_a_grace_period_of_its_own_counts_that(busy: Start, broker: NodeControl, topic_name: str) -> None:
+def test_shutdown_with_a_grace_period_of_its_own_counts_that(busy: Start, broker: Node, topic_name: str) -> None:
     daemon = busy()
 
     daemon.hopctl("shutdown", "--grace", "200ms")
@@ -173,7 +173,7 @@ def test_topics_cannot_be_changed_any_more_while_the_daemon_leaves(busy: Start, 
 
 
 def test_a_daemon_that_drains_leaves_when_its_running_jobs_have_finished(
-    busy: Start, broker: NodeControl, topic_name: str, processes: Processes
+    busy: Start, broker: Node, topic_name: str, processes: Processes
 ) -> None:
     daemon = busy()
     drain = processes.hopctl("-s", daemon.socket, "drain", topic_name)
@@ -192,14 +192,14 @@ def test_a_daemon_that_drains_leaves_when_its_running_jobs_have_finished(
 # --- while the broker is not there --------------------------------------------------------------------
 
 
-def test_a_daemon_that_is_still_connecting_leaves_at_once(start: Start, broker: NodeControl, proxy: Proxy) -> None:
+def test_a_daemon_that_is_still_connecting_leaves_at_once(start: Start, broker: Node, proxy: Proxy) -> None:
     proxy.stay_silent()
     daemon = start(url=proxy.through(broker.url)).wait_up()
 
     assert daemon.leave(timeout=AT_ONCE) == 0
 
 
-def test_a_daemon_whose_broker_is_down_leaves_at_once(start: Start, broker: NodeControl, proxy: Proxy) -> None:
+def test_a_daemon_whose_broker_is_down_leaves_at_once(start: Start, broker: Node, proxy: Proxy) -> None:
     proxy.refuse()
     daemon = start(url=proxy.through(broker.url)).wait_up()
     daemon.wait_broker("recovering")
@@ -207,7 +207,7 @@ def test_a_daemon_whose_broker_is_down_leaves_at_once(start: Start, broker: Node
     assert daemon.leave(timeout=AT_ONCE) == 0
 
 
-def test_jobs_that_run_when_the_broker_goes_down_have_the_grace_period(busy: Start, broker: NodeControl, proxy: Proxy) -> None:
+def test_jobs_that_run_when_the_broker_goes_down_have_the_grace_period(busy: Start, broker: Node, proxy: Proxy) -> None:
     daemon = busy(url=proxy.through(broker.url))
     proxy.refuse()
     proxy.reset()
@@ -221,7 +221,7 @@ def test_jobs_that_run_when_the_broker_goes_down_have_the_grace_period(busy: Sta
     assert daemon.ledger.count() == 2
 
 
-def test_a_daemon_whose_broker_is_frozen_leaves_soon(start: Start, broker: NodeControl, proxy: Proxy, topic_name: str) -> None:
+def test_a_daemon_whose_broker_is_frozen_leaves_soon(start: Start, broker: Node, proxy: Proxy, topic_name: str) -> None:
     # Given a broker that does not answer any more, and a question it was asked
     daemon = start("record", url=proxy.through(broker.url), paused=True).wait_up()
     daemon.wait_broker("open")

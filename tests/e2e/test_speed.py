@@ -7,8 +7,8 @@ from time import monotonic
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, wait_empty
+from tests.support.node import Node
 from tests.support.process import Processes
 
 JOBS = 10_000
@@ -20,7 +20,7 @@ MEMORY = 100_000_000
 
 @pytest.mark.alone
 def test_ten_thousand_jobs_that_sleep_ten_milliseconds_take_less_than_two_seconds_and_a_hundred_megabytes(
-    processes: Processes, tmp_path: Path, broker: NodeControl, topic_name: str
+    processes: Processes, tmp_path: Path, broker: Node, topic_name: str
 ) -> None:
     # Given jobs that wait in the topic
     daemon = Daemon(processes, tmp_path, broker.url, {topic_name: handler("sleep", concurrency=1000, paused=True)}).wait_up()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hopd import Job, WorkQueue, names
-from hopd.demo.node_control import NodeControl
 from tests.support.hopd_process import HopdProcess
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -137,7 +137,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, broker: NodeControl, exchange_name: str, processes: Processes) -> Iterator[Bench]:
+def bench(tmp_path: Path, broker: Node, exchange_name: str, processes: Processes) -> Iterator[Bench]:
     (tmp_path / "jobs.py").write_text(HANDLERS)
 
     def start(topics: Mapping[str, Mapping[str, Any]], **sections: Any) -> HopdProcess:
@@ -269,7 +269,7 @@ def test_threads_compute_and_settle_their_jobs_themselves(bench: Bench, topic_na
     assert bench.buried(other).headers[names.REASON] == "from a thread"
 
 
-def test_threads_put_jobs_over_one_work_queue_that_lives_in_the_loop(bench: Bench, broker: NodeControl, topic_name: str) -> None:
+def test_threads_put_jobs_over_one_work_queue_that_lives_in_the_loop(bench: Bench, broker: Node, topic_name: str) -> None:
     other = f"{topic_name}-other"
     environment = {"BROKER": broker.url, "EXCHANGE": bench.exchange, "NEXT": other}
     putting = {"handler": "jobs:puts", "executor": "thread", "concurrency": 4}

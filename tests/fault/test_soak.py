@@ -18,10 +18,11 @@ def test_the_minute_of_this_seed_holds_every_kind_of_fault() -> None:
     assert {fault.kind for fault in plan(SEED, MINUTES * 60, DAEMONS)} == set(KINDS)
 
 
-@pytest.mark.broker
+@pytest.mark.parametrize("kind", [pytest.param("rabbitmq", marks=pytest.mark.broker), "embedded"])
 @pytest.mark.timeout(TIMEOUT + 60)
-def test_a_minute_of_every_fault_loses_nothing(processes: Processes) -> None:
-    soak = processes.python("-m", "tests.soak", f"--minutes={MINUTES}", f"--seed={SEED}", f"--daemons={DAEMONS}", "--rate=150", cwd=ROOT)
+def test_a_minute_of_every_fault_loses_nothing(processes: Processes, kind: str) -> None:
+    options = (f"--minutes={MINUTES}", f"--seed={SEED}", f"--daemons={DAEMONS}", f"--broker={kind}", "--rate=150")
+    soak = processes.python("-m", "tests.soak", *options, cwd=ROOT)
 
     code = soak.wait(TIMEOUT)
 

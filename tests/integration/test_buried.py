@@ -9,8 +9,8 @@ import pytest
 
 from hopd import BuriedJob, Message, NotBuried, PutManyFailed, Topic, Unroutable, WorkQueue, names
 from hopd.amqp.properties import Properties
-from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -19,7 +19,7 @@ SILENCE = 0.3
 
 
 @pytest.fixture(params=["classic", "quorum"])
-def queue(request: pytest.FixtureRequest, broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(request: pytest.FixtureRequest, broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name, queue_type=request.param) as queue:
         yield queue
 
@@ -81,19 +81,19 @@ def test_a_buried_job_can_be_looked_at_many_times(topic: Topic) -> None:
         assert ids(topic.buried()) == ["a", "b"]
 
 
-def test_more_than_a_page_is_looked_at_at_once(topic: Topic, broker: NodeControl) -> None:
+def test_more_than_a_page_is_looked_at_at_once(topic: Topic, broker: Node) -> None:
     put_buried(topic, broker, 1200)
 
     assert ids(topic.buried(5000)) == [str(number) for number in range(1200)]
     assert ids(topic.buried(700)) == [str(number) for number in range(700)]
 
 
-def jobs_in(broker: NodeControl, queue: str) -> int:
+def jobs_in(broker: Node, queue: str) -> int:
     depth = broker.list_queues()[queue]
     return depth.ready + depth.unsettled
 
 
-def put_buried(topic: Topic, broker: NodeControl, count: int) -> None:
+def put_buried(topic: Topic, broker: Node, count: int) -> None:
     """Many at once: published where they lie, as hopd does."""
     bury(topic, "to have the queue")
     assert topic.kick(1) == 1
@@ -180,7 +180,7 @@ def test_of_two_jobs_with_one_id_the_older_is_kicked(topic: Topic) -> None:
     assert ids(topic.buried()) == ["a"]
 
 
-def test_many_are_kicked_and_found_page_by_page(topic: Topic, broker: NodeControl) -> None:
+def test_many_are_kicked_and_found_page_by_page(topic: Topic, broker: Node) -> None:
     put_buried(topic, broker, 1300)
 
     assert topic.kick(["1250", "7", "600"]) == 3
@@ -240,7 +240,7 @@ def test_buried_jobs_go_when_their_time_is_up(topic: Topic) -> None:
     wait_until(lambda: ids(topic.buried()) == ["b"], 20)
 
 
-def test_a_kicked_job_does_not_expire(topic: Topic, broker: NodeControl) -> None:
+def test_a_kicked_job_does_not_expire(topic: Topic, broker: Node) -> None:
     topic.aside.keep_buried = 1.0
     bury(topic, "a", "b")
     topic.kick("a")
@@ -255,7 +255,7 @@ def test_a_kicked_job_does_not_expire(topic: Topic, broker: NodeControl) -> None
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_looking_goes_on_when_the_connection_was_lost(
-    broker: NodeControl, proxy: Proxy, exchange_name: str, topic_name: str, queue_type: str
+    broker: Node, proxy: Proxy, exchange_name: str, topic_name: str, queue_type: str
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name, queue_type=queue_type) as queue:
         topic = queue.get_topic(topic_name)

@@ -23,6 +23,7 @@ from hopd.amqp.wire import Delivery
 from hopd.demo.node_control import NodeControl, QueueDepth
 from hopd.errors import BrokerRefused, BrokerTimeout, ChannelLost
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -36,7 +37,7 @@ def open_link(url: str, *, heartbeat: float = 60.0, name: str = "hopd") -> Link:
 
 
 @pytest.fixture
-def link(broker: NodeControl) -> Iterator[Link]:
+def link(broker: Node) -> Iterator[Link]:
     link = open_link(broker.url)
     yield link
     link.close(soon())
@@ -82,7 +83,7 @@ def test_deliveries_come_in_order_and_no_more_than_the_prefetch(connection: Conn
     assert (first.consumer_tag, first.exchange, first.routing_key) == ("c", "", filled)
 
 
-def test_after_a_cancel_nothing_more_is_delivered(connection: Connection, filled: str, broker: NodeControl) -> None:
+def test_after_a_cancel_nothing_more_is_delivered(connection: Connection, filled: str, broker: Node) -> None:
     # Given a consumer that has one of three
     arrived: Queue[Delivery] = Queue()
     channel = connection.channel(soon(), ack_window=0.0)
@@ -100,7 +101,7 @@ def test_after_a_cancel_nothing_more_is_delivered(connection: Connection, filled
 
 
 def test_a_channel_that_is_closed_returns_what_is_unsettled_and_keeps_what_is_not(
-    connection: Connection, filled: str, broker: NodeControl
+    connection: Connection, filled: str, broker: Node
 ) -> None:
     # Given three deliveries, one of which is settled just before the channel is closed
     arrived: Queue[Delivery] = Queue()
@@ -181,7 +182,7 @@ def pull_all(queue: WorkQueue, name: str, count: int) -> set[bytes]:
     return seen
 
 
-def test_bytes_that_come_one_at_a_time_are_the_same_jobs(broker: NodeControl, proxy: Proxy, topic_name: str, exchange_name: str) -> None:
+def test_bytes_that_come_one_at_a_time_are_the_same_jobs(broker: Node, proxy: Proxy, topic_name: str, exchange_name: str) -> None:
     # Given a network that passes on one byte at a time, both ways
     proxy.up.slice = proxy.down.slice = 1
     bodies = {body_of(number) for number in range(20)}
@@ -196,7 +197,7 @@ def test_bytes_that_come_one_at_a_time_are_the_same_jobs(broker: NodeControl, pr
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_connection_cut_in_the_middle_of_a_frame_never_gives_a_wrong_body(
-    broker: NodeControl, proxy: Proxy, topic_name: str, exchange_name: str, direction: str
+    broker: Node, proxy: Proxy, topic_name: str, exchange_name: str, direction: str
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         # Given jobs, and a network that cuts connections wherever it comes to it
@@ -212,29 +213,29 @@ def test_a_connection_cut_in_the_middle_of_a_frame_never_gives_a_wrong_body(
     assert all(map(is_whole, seen))
 
 
-def test_an_idle_connection_lives_by_its_heartbeats(broker: NodeControl, topic_name: str) -> None:
+def test_an_idle_connection_lives_by_its_heartbeats(rabbitmq: NodeControl, topic_name: str) -> None:
     # Given a connection on which nothing happens, and which would be dead by now without a sign of life
-    link = open_link(broker.url, heartbeat=1.0, name=topic_name)
+    link = open_link(rabbitmq.url, heartbeat=1.0, name=topic_name)
     connection = link.connection(soon())
 
     # When the broker has heard so many heartbeats of it as are sent in longer than it would wait
-    heard = times_heard(broker, topic_name)
-    wait_until(lambda: times_heard(broker, topic_name) >= heard + 5)
+    heard = times_heard(rabbitmq, topic_name)
+    wait_until(lambda: times_heard(rabbitmq, topic_name) >= heard + 5)
 
     # Then it is the same connection still
     assert link.open_connection() is connection
     link.close(soon())
 
 
-def times_heard(broker: NodeControl, name: str) -> int:
+def times_heard(rabbitmq: NodeControl, name: str) -> int:
     """How often the broker received something over the connection of that name."""
     # Connections of other tests come and go while they are asked.
     infos = "[catch rabbit_networking:connection_info(C, [client_properties, recv_cnt]) || C <- rabbit_networking:connections()]"
     known = f"[{{P, N}} || [{{client_properties, P}}, {{recv_cnt, N}}] <- {infos}, is_list(P)]"
-    return int(broker.eval(f'lists:sum([N || {{P, N}} <- {known}, lists:member({{<<"connection_name">>, longstr, <<"{name}">>}}, P)])'))
+    return int(rabbitmq.eval(f'lists:sum([N || {{P, N}} <- {known}, lists:member({{<<"connection_name">>, longstr, <<"{name}">>}}, P)])'))
 
 
-def test_a_peer_that_is_gone_without_a_word_is_noticed_in_time(broker: NodeControl, proxy: Proxy) -> None:
+def test_a_peer_that_is_gone_without_a_word_is_noticed_in_time(broker: Node, proxy: Proxy) -> None:
     # Given an open connection
     heartbeat = 1.0
     link = open_link(proxy.through(broker.url), heartbeat=heartbeat)
@@ -251,7 +252,7 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed_in_time(broker: NodeContr
     link.close(soon())
 
 
-def test_a_question_to_a_broker_that_is_gone_ends_at_its_deadline(broker: NodeControl, proxy: Proxy) -> None:
+def test_a_question_to_a_broker_that_is_gone_ends_at_its_deadline(broker: Node, proxy: Proxy) -> None:
     link = open_link(proxy.through(broker.url))
     connection = link.connection(soon())
     proxy.black_hole()
@@ -262,7 +263,7 @@ def test_a_question_to_a_broker_that_is_gone_ends_at_its_deadline(broker: NodeCo
     link.close(soon())
 
 
-def test_closing_does_not_wait_for_a_broker_that_is_gone(broker: NodeControl, proxy: Proxy) -> None:
+def test_closing_does_not_wait_for_a_broker_that_is_gone(broker: Node, proxy: Proxy) -> None:
     # Given a connection whose peer is gone without a word
     before = threading.active_count()
     link = open_link(proxy.through(broker.url))

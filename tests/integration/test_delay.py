@@ -10,9 +10,8 @@ import pytest
 
 from hopd import BrokerBlocked, Job, Message, PullTimeout, PutManyFailed, Topic, Unroutable, WorkQueue, names
 from hopd.amqp.properties import Properties
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
+from tests.support.node import Node, OwnNode
 from tests.support.waiting import wait_until
 
 #: No step of the ladder, nor near to the next one: it takes two.
@@ -20,7 +19,7 @@ TWO_STEPS = 1.2
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
@@ -71,7 +70,7 @@ def test_a_job_for_a_moment_does_not_come_before_it(topic: Topic) -> None:
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_a_delay_that_is_no_step_is_walked_in_several(queue: WorkQueue, topic_name: str, broker: NodeControl, kind: str) -> None:
+def test_a_delay_that_is_no_step_is_walked_in_several(queue: WorkQueue, topic_name: str, broker: Node, kind: str) -> None:
     topic = queue.topic(topic_name, queue_type=kind)
     topic.declare()
     before = time()
@@ -164,7 +163,7 @@ def test_of_many_those_whose_retry_queue_was_deleted_are_told(queue: WorkQueue, 
 # --- a broker that takes nothing ----------------------------------------------------------------
 
 
-def test_under_an_alarm_an_early_job_is_held_and_given_back(own_node: PrivateNode) -> None:
+def test_under_an_alarm_an_early_job_is_held_and_given_back(own_node: OwnNode) -> None:
     with work_queue(own_node.url) as queue:
         topic = queue.get_topic("emails")
         topic.put(b"now")

@@ -98,13 +98,13 @@ def test_everything_is_there_then_and_nothing_here(store: str, target: Broker, c
     assert bodies(target.url, "emails") == odd + even
 
 
-def test_rabbitmq_takes_it_all(store: str, broker: NodeControl) -> None:
+def test_rabbitmq_takes_it_all(store: str, rabbitmq: NodeControl) -> None:
     queue = unique_name("drained")
     fill(store, queue, 50, **{"x-queue-type": "quorum", "x-delivery-limit": 5})
 
-    assert command.drain(store, broker.url) == exitcodes.STOPPED
+    assert command.drain(store, rabbitmq.url) == exitcodes.STOPPED
 
-    assert bodies(broker.url, queue) == [str(number).encode() for number in range(50)]
+    assert bodies(rabbitmq.url, queue) == [str(number).encode() for number in range(50)]
     assert left(store) == {queue: 0}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hopd.demo.node_control import NodeControl, QueueDepth
 from tests.support import worlds
+from tests.support.node import Node
 from tests.support.process import ROOT, Processes
 
 #: Of tests/integration.
@@ -15,8 +16,8 @@ MODULES = ("connection", "topology", "workqueue", "pull", "recovery", "tls", "de
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_holds_in_plain_threads_holds_in_greenlets(broker: NodeControl, processes: Processes, tmp_path: Path, module: str) -> None:
-    worlds.share(broker, tmp_path)
+def test_what_holds_in_plain_threads_holds_in_greenlets(rabbitmq: NodeControl, processes: Processes, tmp_path: Path, module: str) -> None:
+    worlds.share(rabbitmq, tmp_path)
 
     run = processes.python("-m", "tests.support.worlds", str(tmp_path), "-q", f"tests/integration/test_{module}.py", cwd=ROOT)
 
@@ -46,7 +47,7 @@ print("done", flush=True)
 """
 
 
-def test_five_thousand_greenlets_share_one_work_queue(broker: NodeControl, processes: Processes, topic_name: str) -> None:
+def test_five_thousand_greenlets_share_one_work_queue(broker: Node, processes: Processes, topic_name: str) -> None:
     # Given as many greenlets as one process may have, each of which puts, pulls and settles
     run = processes.python("-c", GREENLETS, broker.url, topic_name)
 
@@ -74,7 +75,7 @@ with WorkQueue(sys.argv[1]) as queue:
 """
 
 
-def test_a_pull_that_a_timeout_of_gevents_ends_does_no_harm(broker: NodeControl, processes: Processes, topic_name: str) -> None:
+def test_a_pull_that_a_timeout_of_gevents_ends_does_no_harm(broker: Node, processes: Processes, topic_name: str) -> None:
     # Given pulls that are ended from outside, in the middle of whatever they do
     run = processes.python("-c", TIMEOUTS, broker.url, topic_name)
 
@@ -110,7 +111,7 @@ with WorkQueue(sys.argv[1]) as queue:
 """
 
 
-def test_a_forked_childs_greenlets_leave_their_parents_connection_alone(broker: NodeControl, processes: Processes, topic_name: str) -> None:
+def test_a_forked_childs_greenlets_leave_their_parents_connection_alone(broker: Node, processes: Processes, topic_name: str) -> None:
     # Given a parent that goes on, and a child that has copies of its greenlets
     run = processes.python("-c", FORKED, broker.url, topic_name)
 

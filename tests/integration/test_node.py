@@ -55,10 +55,10 @@ def test_a_node_does_not_outlive_a_killed_owner(processes: Processes, state: str
     wait_until(lambda: not home.exists(), 20, "its directory is gone")
 
 
-def test_closing_leaves_no_process_no_port_and_no_file(own_node: PrivateNode) -> None:
-    pid, home, ports = own_node.pid, own_node.home, (own_node.port, own_node.dist_port)
+def test_closing_leaves_no_process_no_port_and_no_file(own_rabbitmq: PrivateNode) -> None:
+    pid, home, ports = own_rabbitmq.pid, own_rabbitmq.home, (own_rabbitmq.port, own_rabbitmq.dist_port)
 
-    own_node.close()
+    own_rabbitmq.close()
 
     assert not exists(pid)
     assert not home.exists()
@@ -67,76 +67,76 @@ def test_closing_leaves_no_process_no_port_and_no_file(own_node: PrivateNode) ->
             socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def test_a_killed_node_comes_back_on_its_ports_with_its_data(own_node: PrivateNode) -> None:
-    declare(own_node, "kept")
-    url = own_node.url
+def test_a_killed_node_comes_back_on_its_ports_with_its_data(own_rabbitmq: PrivateNode) -> None:
+    declare(own_rabbitmq, "kept")
+    url = own_rabbitmq.url
 
-    own_node.restart()
+    own_rabbitmq.restart()
 
-    assert own_node.url == url
-    assert "kept" in own_node.list_queues()
-
-
-def test_a_stopped_node_comes_back_as_well(own_node: PrivateNode) -> None:
-    own_node.stop()
-    assert not own_node.running
-    assert own_node.doubt() is not None
-
-    own_node.start()
-    own_node.wait_ready()
-
-    assert own_node.doubt() is None
+    assert own_rabbitmq.url == url
+    assert "kept" in own_rabbitmq.list_queues()
 
 
-def test_a_frozen_node_accepts_and_says_nothing_until_it_is_thawed(own_node: PrivateNode) -> None:
-    own_node.freeze()
-    with socket.create_connection(("127.0.0.1", own_node.port), timeout=5) as client:
+def test_a_stopped_node_comes_back_as_well(own_rabbitmq: PrivateNode) -> None:
+    own_rabbitmq.stop()
+    assert not own_rabbitmq.running
+    assert own_rabbitmq.doubt() is not None
+
+    own_rabbitmq.start()
+    own_rabbitmq.wait_ready()
+
+    assert own_rabbitmq.doubt() is None
+
+
+def test_a_frozen_node_accepts_and_says_nothing_until_it_is_thawed(own_rabbitmq: PrivateNode) -> None:
+    own_rabbitmq.freeze()
+    with socket.create_connection(("127.0.0.1", own_rabbitmq.port), timeout=5) as client:
         client.sendall(b"AMQP\x00\x00\x09\x01")
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.recv(1)
 
-        own_node.thaw()
+        own_rabbitmq.thaw()
         client.settimeout(30)
 
         assert client.recv(1) == b"\x01"
 
 
-def test_only_loopback_is_listened_on(broker: NodeControl) -> None:
+def test_only_loopback_is_listened_on(rabbitmq: NodeControl) -> None:
     tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
     listening = [row.split()[1] for table in tables for row in table if row.split()[3] == "0A"]
-    ours = {f"{port:04X}" for port in (broker.port, broker.dist_port)}
+    ours = {f"{port:04X}" for port in (rabbitmq.port, rabbitmq.dist_port)}
 
     assert {address for address in listening if address[-4:] in ours} == {f"0100007F:{port}" for port in ours}
 
 
-def test_queues_are_listed_with_what_they_hold(broker: NodeControl, topic_name: str) -> None:
-    declare(broker, topic_name)
+def test_queues_are_listed_with_what_they_hold(rabbitmq: NodeControl, topic_name: str) -> None:
+    declare(rabbitmq, topic_name)
 
-    assert broker.list_queues()[topic_name] == QueueDepth(ready=0, unsettled=0, consumers=0)
-
-
-def test_rabbitmqctl_works_against_the_node(broker: NodeControl) -> None:
-    assert "guest" in broker.ctl("list_users")
+    assert rabbitmq.list_queues()[topic_name] == QueueDepth(ready=0, unsettled=0, consumers=0)
 
 
-def test_an_alarm_can_be_raised_and_cleared(own_node: PrivateNode) -> None:
-    own_node.set_alarm("disk")
-    assert "disk" in own_node.eval("rabbit_alarm:get_alarms()")
-
-    own_node.clear_alarm("disk")
-
-    assert own_node.eval("rabbit_alarm:get_alarms()") == "[]"
+def test_rabbitmqctl_works_against_the_node(rabbitmq: NodeControl) -> None:
+    assert "guest" in rabbitmq.ctl("list_users")
 
 
-def test_an_expression_that_fails_says_why(broker: NodeControl) -> None:
+def test_an_alarm_can_be_raised_and_cleared(own_rabbitmq: PrivateNode) -> None:
+    own_rabbitmq.set_alarm("disk")
+    assert "disk" in own_rabbitmq.eval("rabbit_alarm:get_alarms()")
+
+    own_rabbitmq.clear_alarm("disk")
+
+    assert own_rabbitmq.eval("rabbit_alarm:get_alarms()") == "[]"
+
+
+def test_an_expression_that_fails_says_why(rabbitmq: NodeControl) -> None:
     with pytest.raises(NodeFailed, match="no_such_module"):
-        broker.eval("no_such_module:f()")
+        rabbitmq.eval("no_such_module:f()")
 
 
-def test_a_command_that_fails_says_why(broker: NodeControl) -> None:
+def test_a_command_that_fails_says_why(rabbitmq: NodeControl) -> None:
     with pytest.raises(NodeFailed, match="no_such_user"):
-        broker.ctl("delete_user", "no_such_user")
+        rabbitmq.ctl("delete_user", "no_such_user")
 
 
 @pytest.mark.broker
@@ -177,14 +177,14 @@ def test_without_rabbitmq_the_error_says_what_to_install(monkeypatch: pytest.Mon
         find_server()
 
 
-def test_a_frozen_node_can_be_closed(own_node: PrivateNode) -> None:
-    pid = own_node.pid
-    own_node.freeze()
+def test_a_frozen_node_can_be_closed(own_rabbitmq: PrivateNode) -> None:
+    pid = own_rabbitmq.pid
+    own_rabbitmq.freeze()
 
-    own_node.close()
+    own_rabbitmq.close()
 
     assert not exists(pid)
 
 
-def test_an_interrupt_at_the_terminal_does_not_reach_the_node(own_node: PrivateNode) -> None:
-    assert os.getsid(own_node.pid) != os.getsid(0)
+def test_an_interrupt_at_the_terminal_does_not_reach_the_node(own_rabbitmq: PrivateNode) -> None:
+    assert os.getsid(own_rabbitmq.pid) != os.getsid(0)

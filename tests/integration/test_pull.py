@@ -9,21 +9,21 @@ import pytest
 
 from hopd import Job, PullTimeout, Topic, WorkQueue
 from hopd.amqp import frames
-from hopd.demo.node_control import NodeControl
 from hopd.pull import AHEAD
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
 
 @pytest.fixture
-def other(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def other(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     """Another process's work queue."""
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
@@ -40,14 +40,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def waiting(pool: ThreadPoolExecutor, broker: NodeControl, topic: Topic, count: int = 1) -> list[Future[Job]]:
+def waiting(pool: ThreadPoolExecutor, broker: Node, topic: Topic, count: int = 1) -> list[Future[Job]]:
     """So many pulls, with their consumers at the broker."""
     pulls = [pool.submit(topic.pull, 30.0) for _ in range(count)]
     wait_until(lambda: broker.list_queues()[topic.name].consumers == min(count, AHEAD))
     return pulls
 
 
-def test_a_pull_that_waits_gets_the_job_that_comes(broker: NodeControl, topic: Topic, pool: ThreadPoolExecutor) -> None:
+def test_a_pull_that_waits_gets_the_job_that_comes(broker: Node, topic: Topic, pool: ThreadPoolExecutor) -> None:
     (pull,) = waiting(pool, broker, topic)
 
     topic.put(b"x")
@@ -55,7 +55,7 @@ def test_a_pull_that_waits_gets_the_job_that_comes(broker: NodeControl, topic: T
     assert pull.result(20).body == b"x"
 
 
-def test_many_who_wait_get_a_job_each(broker: NodeControl, topic: Topic, pool: ThreadPoolExecutor) -> None:
+def test_many_who_wait_get_a_job_each(broker: Node, topic: Topic, pool: ThreadPoolExecutor) -> None:
     pulls = waiting(pool, broker, topic, 20)
 
     topic.put_many([str(number) for number in range(20)])
@@ -109,7 +109,7 @@ def test_one_who_was_quick_and_has_gone_quiet_hides_at_most_one_job(topic: Topic
     assert all(theirs.pull(20).done() for _ in range(49))
 
 
-def test_those_who_gave_up_hide_at_most_one_job(broker: NodeControl, topic: Topic, other: WorkQueue, pool: ThreadPoolExecutor) -> None:
+def test_those_who_gave_up_hide_at_most_one_job(broker: Node, topic: Topic, other: WorkQueue, pool: ThreadPoolExecutor) -> None:
     # Given many who waited in vain
     for pull in [pool.submit(topic.pull, 0.3) for _ in range(10)]:
         with pytest.raises(PullTimeout):
@@ -159,7 +159,7 @@ def test_jobs_come_to_a_loop_until_the_end(queue: WorkQueue, topic: Topic, pool:
 
 
 def test_a_pull_goes_on_when_the_connection_is_lost(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor, other: WorkQueue
+    proxy: Proxy, broker: Node, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor, other: WorkQueue
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         # Given a pull that waits
@@ -173,9 +173,7 @@ def test_a_pull_goes_on_when_the_connection_is_lost(
         assert pull.result(20).body == b"x"
 
 
-def test_a_pull_ends_at_its_timeout_though_the_broker_is_away(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str
-) -> None:
+def test_a_pull_ends_at_its_timeout_though_the_broker_is_away(proxy: Proxy, broker: Node, exchange_name: str, topic_name: str) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         topic = queue.get_topic(topic_name)
         proxy.refuse()
@@ -185,7 +183,7 @@ def test_a_pull_ends_at_its_timeout_though_the_broker_is_away(
             topic.pull(0.3)
 
 
-def test_a_pull_goes_on_when_its_queue_is_deleted(broker: NodeControl, topic: Topic, other: WorkQueue, pool: ThreadPoolExecutor) -> None:
+def test_a_pull_goes_on_when_its_queue_is_deleted(broker: Node, topic: Topic, other: WorkQueue, pool: ThreadPoolExecutor) -> None:
     # Given a pull that waits
     (pull,) = waiting(pool, broker, topic)
 

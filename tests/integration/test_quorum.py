@@ -12,6 +12,7 @@ from hopd import Job, Topic, WorkQueue, names
 from hopd.demo.node_control import NodeControl
 from tests.support.channels import break_channel
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.waiting import wait_until
 
 #: How often RabbitMQ may take a job back before it gives up on it.
@@ -19,7 +20,7 @@ LIMIT = 2
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name, name=exchange_name) as queue:
         yield queue
 
@@ -65,7 +66,7 @@ def test_jobs_that_nobody_pulled_have_not_been_attempted(queue: WorkQueue, topic
 
 
 def test_a_job_whose_channel_dies_again_and_again_is_buried_and_not_lost(
-    broker: NodeControl, queue: WorkQueue, topic: Topic, exchange_name: str
+    broker: Node, queue: WorkQueue, topic: Topic, exchange_name: str
 ) -> None:
     # Given a job
     message_id = topic.put(b"kills channels", headers={"mine": "kept"})
@@ -150,7 +151,7 @@ def test_a_job_that_nobody_took_in_time_is_buried(queue: WorkQueue, topic: Topic
 
 
 def test_a_quorum_topic_is_declared_alike_every_time(
-    broker: NodeControl, topic: Topic, exchange_name: str, caplog: pytest.LogCaptureFixture
+    broker: Node, topic: Topic, exchange_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with work_queue(broker.url, exchange=exchange_name) as another:
         another.topic(topic.name, queue_type="quorum", arguments={"x-delivery-limit": LIMIT}).declare()
@@ -158,10 +159,10 @@ def test_a_quorum_topic_is_declared_alike_every_time(
     assert "queue_differs" not in [getattr(record, "event", None) for record in caplog.records]
 
 
-def test_a_job_beyond_its_limit_waits_for_a_buried_queue_that_is_gone(own_node: NodeControl) -> None:
+def test_a_job_beyond_its_limit_waits_for_a_buried_queue_that_is_gone(own_rabbitmq: NodeControl) -> None:
     # Given a job that is out, on a broker that looks every second whether a dead letter can be delivered
-    own_node.eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 1000)")
-    with work_queue(own_node.url) as queue:
+    own_rabbitmq.eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 1000)")
+    with work_queue(own_rabbitmq.url) as queue:
         topic = queue.topic("emails", queue_type="quorum", arguments={"x-delivery-limit": 0})
         topic.declare()
         topic.put(b"x")

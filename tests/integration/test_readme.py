@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
+from tests.support.node import Node
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_library_example_of_the_readme_does_what_it_says(broker: NodeControl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_example_of_the_readme_does_what_it_says(broker: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given the README's session, and a broker where it looks for one
     monkeypatch.setenv("HOP_BROKER_URL", broker.url)
     session = doctest.DocTestParser().get_doctest(README.read_text(), {}, "README.md", str(README), 0)

@@ -11,23 +11,21 @@ from time import monotonic
 import pytest
 
 from hopd import BrokerBlocked, Job, PutManyFailed, PutTimeout, Topic, WorkQueue
-from hopd.demo.node import PrivateNode
-from tests.support.broker import START_TIMEOUT
+from tests.support.broker import BROKERS, START_TIMEOUT, node_of
 from tests.support.library import work_queue
+from tests.support.node import OwnNode
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.broker
 
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[PrivateNode]:
+@pytest.fixture(scope="module", params=BROKERS)
+def node(request: pytest.FixtureRequest) -> Iterator[OwnNode]:
     """A node of these tests' own: each leaves it serving, and without an alarm."""
-    with PrivateNode() as node:
-        yield node.wait_ready(START_TIMEOUT)
+    with node_of(request.param) as node:
+        yield node
 
 
 @pytest.fixture
-def queue(node: PrivateNode, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(node: OwnNode, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(node.url, exchange=exchange_name) as queue:
         yield queue
 
@@ -44,13 +42,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def alarm(node: PrivateNode) -> Iterator[PrivateNode]:
+def alarm(node: OwnNode) -> Iterator[OwnNode]:
     """The node, to raise an alarm on."""
     yield node
     node.clear_alarm()
 
 
-def waiting(pool: ThreadPoolExecutor, node: PrivateNode, topic: Topic) -> Future[Job]:
+def waiting(pool: ThreadPoolExecutor, node: OwnNode, topic: Topic) -> Future[Job]:
     """A pull that has its consumer at the broker."""
     pull = pool.submit(topic.pull, 60.0)
     wait_until(lambda: node.list_queues()[topic.name].consumers == 1)
@@ -61,7 +59,7 @@ def waiting(pool: ThreadPoolExecutor, node: PrivateNode, topic: Topic) -> Future
 
 
 def test_a_broker_that_is_killed_and_started_again_costs_no_job(
-    node: PrivateNode, queue: WorkQueue, topic: Topic, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
+    node: OwnNode, queue: WorkQueue, topic: Topic, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
 ) -> None:
     with work_queue(node.url, exchange=exchange_name, durable=False) as transient:
         # Given jobs that are put, one that is held, and somebody who waits at a topic that does not survive the broker
@@ -94,7 +92,7 @@ def test_a_broker_that_is_killed_and_started_again_costs_no_job(
 
 
 def test_a_connection_that_an_operator_closes_is_made_again(
-    node: PrivateNode, queue: WorkQueue, topic: Topic, pool: ThreadPoolExecutor
+    node: OwnNode, queue: WorkQueue, topic: Topic, pool: ThreadPoolExecutor
 ) -> None:
     # Given somebody who waits
     pull = waiting(pool, node, topic)
@@ -110,7 +108,7 @@ def test_a_connection_that_an_operator_closes_is_made_again(
     assert pull.result(60).body == b"x"
 
 
-def test_connections_that_are_closed_again_and_again_leave_nothing_behind(node: PrivateNode, queue: WorkQueue, topic: Topic) -> None:
+def test_connections_that_are_closed_again_and_again_leave_nothing_behind(node: OwnNode, queue: WorkQueue, topic: Topic) -> None:
     # Given a work queue with both its connections
     topic.put(b"x")
     topic.pull(20).done()
@@ -134,7 +132,7 @@ def open_descriptors() -> int:
 # --- a broker that takes nothing ----------------------------------------------------------------
 
 
-def blocked(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def blocked(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     """Raise an alarm and let the broker notice that we publish: only then it blocks us."""
     topic.put(b"first")
     alarm.set_alarm()
@@ -152,14 +150,14 @@ def _takes(topic: Topic) -> bool:
     return True
 
 
-def test_a_put_to_a_broker_under_an_alarm_says_so_at_its_deadline(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def test_a_put_to_a_broker_under_an_alarm_says_so_at_its_deadline(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     blocked(queue, topic, alarm)
 
     with pytest.raises(BrokerBlocked, match="takes no jobs: low on memory"):
         topic.put(b"x", timeout=0.1)
 
 
-def test_many_puts_to_a_broker_under_an_alarm_say_so_too(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def test_many_puts_to_a_broker_under_an_alarm_say_so_too(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     blocked(queue, topic, alarm)
 
     with pytest.raises(PutManyFailed) as caught:
@@ -169,14 +167,14 @@ def test_many_puts_to_a_broker_under_an_alarm_say_so_too(queue: WorkQueue, topic
     assert {type(error) for error in caught.value.failures.values()} == {BrokerBlocked}
 
 
-def test_the_status_says_that_the_broker_takes_nothing_and_why(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def test_the_status_says_that_the_broker_takes_nothing_and_why(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     blocked(queue, topic, alarm)
 
     status = queue.status()["publishing"]
     assert (status.state, status.reason) == ("blocked", "low on memory")
 
 
-def test_jobs_are_pulled_and_settled_under_an_alarm(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def test_jobs_are_pulled_and_settled_under_an_alarm(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     # Given a job
     topic.put(b"x")
     blocked(queue, topic, alarm)
@@ -188,7 +186,7 @@ def test_jobs_are_pulled_and_settled_under_an_alarm(queue: WorkQueue, topic: Top
     assert topic.pull(20).body == b"first"
 
 
-def test_a_put_goes_on_when_the_alarm_is_over(queue: WorkQueue, topic: Topic, alarm: PrivateNode, pool: ThreadPoolExecutor) -> None:
+def test_a_put_goes_on_when_the_alarm_is_over(queue: WorkQueue, topic: Topic, alarm: OwnNode, pool: ThreadPoolExecutor) -> None:
     blocked(queue, topic, alarm)
     put = pool.submit(topic.put, b"x", timeout=60.0)
 
@@ -198,7 +196,7 @@ def test_a_put_goes_on_when_the_alarm_is_over(queue: WorkQueue, topic: Topic, al
     wait_until(lambda: queue.status()["publishing"].state == "open")
 
 
-def test_closing_under_an_alarm_ends_at_its_deadline(queue: WorkQueue, topic: Topic, alarm: PrivateNode) -> None:
+def test_closing_under_an_alarm_ends_at_its_deadline(queue: WorkQueue, topic: Topic, alarm: OwnNode) -> None:
     blocked(queue, topic, alarm)
 
     began = monotonic()

@@ -1,4 +1,4 @@
-"""amqps:// to a real broker: whoever is trusted is talked to, whoever is not is refused, and nothing hangs."""
+"""amqps:// to a real rabbitmq: whoever is trusted is talked to, whoever is not is refused, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def port(broker: NodeControl, trusted: Authority) -> int:
+def port(rabbitmq: NodeControl, trusted: Authority) -> int:
     """A port of the run's node that speaks TLS. It asks for a certificate, and accepts who has none."""
     port = free_port()
     files = f'{{cacertfile, "{trusted.ca}"}}, {{certfile, "{trusted.certificate}"}}, {{keyfile, "{trusted.key}"}}'
     options = f"[{files}, {{verify, verify_peer}}, {{fail_if_no_peer_cert, false}}]"
-    broker.eval(f'begin rabbit_networking:ensure_ssl(), rabbit_networking:start_ssl_listener({{"127.0.0.1", {port}}}, {options}, 1) end')
+    rabbitmq.eval(f'begin rabbit_networking:ensure_ssl(), rabbit_networking:start_ssl_listener({{"127.0.0.1", {port}}}, {options}, 1) end')
     return port
 
 
@@ -172,8 +172,8 @@ def test_the_name_to_expect_can_be_told(url: str, trusted: Authority) -> None:
         assert queue.connect().status()["publishing"].state == "open"
 
 
-def test_tls_to_a_port_without_it_is_refused(broker: NodeControl, trusted: Authority) -> None:
-    url = f"amqps://guest:guest@localhost:{broker.port}/"
+def test_tls_to_a_port_without_it_is_refused(rabbitmq: NodeControl, trusted: Authority) -> None:
+    url = f"amqps://guest:guest@localhost:{rabbitmq.port}/"
 
     with pytest.raises(BrokerUnreachable), work_queue(url, tls=Tls(ca_file=trusted.ca), max_connection_retry=0.1) as queue:
         queue.connect()

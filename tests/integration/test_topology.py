@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 
+import pika
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 
 from hopd.amqp import topology
 from hopd.amqp.connection import Connection
@@ -14,6 +17,7 @@ from hopd.amqp.recovery import Backoff, Link
 from hopd.amqp.topology import QueueSpec
 from hopd.demo.node_control import NodeControl
 from hopd.errors import BrokerRefused
+from tests.support.node import Node
 
 
 def soon() -> float:
@@ -21,16 +25,24 @@ def soon() -> float:
 
 
 @pytest.fixture
-def connection(broker: NodeControl) -> Iterator[Connection]:
+def connection(broker: Node) -> Iterator[Connection]:
     link = Link([parse(broker.url)], Options(), backoff=Backoff())
     yield link.connection(soon())
     link.close(soon())
 
 
-def about(broker: NodeControl, queue: str) -> str:
-    """How the broker has a queue: durable or not, and its arguments."""
-    find = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>))'
-    return broker.eval(f"begin {find}, rabbit_amqqueue:info(Q, [durable, arguments]) end")
+@contextmanager
+def another(broker: Node) -> Iterator[BlockingChannel]:
+    """A channel of somebody else's."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        yield connection.channel()
+
+
+def assert_is(broker: Node, queue: str, durable: bool, arguments: dict[str, object]) -> None:
+    """The broker has that queue, and just so: else it would refuse to have it declared so again."""
+    with another(broker) as channel:
+        channel.queue_declare(queue, passive=True)
+        channel.queue_declare(queue, durable=durable, arguments=arguments)
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -38,25 +50,25 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "found"),
+    ("spec", "durable", "arguments"),
     [
-        (QueueSpec(""), "[{durable,true},{arguments,[]}]"),
-        (QueueSpec("", durable=False), "[{durable,false},{arguments,[]}]"),
-        (QueueSpec("", arguments={"x-max-length": 5}), '[{durable,true},{arguments,[{<<"x-max-length">>,signedint,5}]}]'),
-        (QueueSpec("", queue_type="quorum"), '[{durable,true},{arguments,[{<<"x-queue-type">>,longstr,<<"quorum">>}]}]'),
+        (QueueSpec(""), True, {}),
+        (QueueSpec("", durable=False), False, {}),
+        (QueueSpec("", arguments={"x-max-length": 5}), True, {"x-max-length": 5}),
+        (QueueSpec("", queue_type="quorum"), True, {"x-queue-type": "quorum"}),
     ],
     ids=["durable", "transient", "arguments", "quorum"],
 )
 def test_a_queue_that_is_missing_is_declared_as_it_should_be(
-    connection: Connection, broker: NodeControl, topic_name: str, spec: QueueSpec, found: str
+    connection: Connection, broker: Node, topic_name: str, spec: QueueSpec, durable: bool, arguments: dict[str, object]
 ) -> None:
     topology.ensure_queue(connection, QueueSpec(topic_name, spec.durable, spec.queue_type, spec.arguments), soon())
 
-    assert about(broker, topic_name) == found
+    assert_is(broker, topic_name, durable, arguments)
 
 
 def test_a_queue_that_is_there_is_left_as_it_is(
-    connection: Connection, broker: NodeControl, topic_name: str, caplog: pytest.LogCaptureFixture
+    connection: Connection, broker: Node, topic_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a queue
     topology.ensure_queue(connection, QueueSpec(topic_name, durable=False), soon())
@@ -65,7 +77,7 @@ def test_a_queue_that_is_there_is_left_as_it_is(
     topology.ensure_queue(connection, QueueSpec(topic_name, arguments={"x-max-length": 5}), soon())
 
     # Then it is what it was, and somebody is told in what it differs
-    assert about(broker, topic_name) == "[{durable,false},{arguments,[]}]"
+    assert_is(broker, topic_name, False, {})
     assert events(caplog) == ["queue_differs"]
     assert "inequivalent arg" in caplog.text
 
@@ -84,14 +96,14 @@ def test_a_queue_that_nobody_may_declare_is_a_refusal(connection: Connection) ->
     assert caught.value.code == 403
 
 
-def test_a_queue_that_another_has_for_itself_is_a_refusal(connection: Connection, broker: NodeControl, topic_name: str) -> None:
+def test_a_queue_that_another_has_for_itself_is_a_refusal(connection: Connection, broker: Node, topic_name: str) -> None:
     # Given a queue that belongs to somebody alone
-    owner = "erlang:whereis(rabbit)"
-    broker.eval(f'rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"{topic_name}">>), false, false, [], {owner}, <<"test">>)')
+    with another(broker) as channel:
+        channel.queue_declare(topic_name, exclusive=True)
 
-    # When it is wanted, then the broker's reason is given
-    with pytest.raises(BrokerRefused, match="RESOURCE_LOCKED") as caught:
-        topology.ensure_queue(connection, QueueSpec(topic_name), soon())
+        # When it is wanted, then the broker's reason is given
+        with pytest.raises(BrokerRefused, match="RESOURCE_LOCKED") as caught:
+            topology.ensure_queue(connection, QueueSpec(topic_name), soon())
     assert caught.value.code == 405
 
 
@@ -121,15 +133,18 @@ def test_a_queue_cannot_be_bound_to_what_is_not_there(connection: Connection, to
 
 
 def test_what_one_may_not_bind_is_used_as_it_is_bound(
-    connection: Connection, broker: NodeControl, topic_name: str, exchange_name: str, caplog: pytest.LogCaptureFixture
+    rabbitmq: NodeControl, topic_name: str, exchange_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a queue and an exchange, and a user who may only look
+    ours = Link([parse(rabbitmq.url)], Options(), backoff=Backoff())
+    connection = ours.connection(soon())
     topology.ensure_exchange(connection, exchange_name, True, soon())
     topology.ensure_queue(connection, QueueSpec(topic_name), soon())
+    ours.close(soon())
     user = f"user-{topic_name}"
-    broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"s3cret">>, <<"test">>)')
-    broker.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"/">>, <<"^$">>, <<"^$">>, <<".*">>, <<"test">>)')
-    link = Link([parse(broker.url.replace("guest:guest", f"{user}:s3cret"))], Options(), backoff=Backoff())
+    rabbitmq.eval(f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"s3cret">>, <<"test">>)')
+    rabbitmq.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"/">>, <<"^$">>, <<"^$">>, <<".*">>, <<"test">>)')
+    link = Link([parse(rabbitmq.url.replace("guest:guest", f"{user}:s3cret"))], Options(), backoff=Backoff())
 
     # When they want the topic
     theirs = link.connection(soon())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
 
+import pika
 import pytest
 
 import hopd
@@ -32,13 +33,14 @@ from hopd.demo.node_control import NodeControl, QueueDepth
 from hopd.errors import UndecodableJob
 from tests.support import worlds
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def queue(broker: NodeControl, exchange_name: str) -> Iterator[WorkQueue]:
+def queue(broker: Node, exchange_name: str) -> Iterator[WorkQueue]:
     with work_queue(broker.url, exchange=exchange_name) as queue:
         yield queue
 
@@ -81,7 +83,7 @@ def test_json_comes_back_as_it_was_put(topic: Topic) -> None:
     assert pulled(topic).json() == {"to": ["anna"], "n": 1}
 
 
-def test_a_job_that_is_done_is_over(queue: WorkQueue, topic: Topic, broker: NodeControl) -> None:
+def test_a_job_that_is_done_is_over(queue: WorkQueue, topic: Topic, broker: Node) -> None:
     topic.put(b"x")
     job = pulled(topic)
 
@@ -101,7 +103,7 @@ def test_a_job_that_fails_with_requeue_comes_again(topic: Topic) -> None:
     assert (again.body, again.redelivered, again.attempt) == (b"x", True, 1)
 
 
-def test_a_job_that_fails_without_requeue_is_dropped(queue: WorkQueue, topic: Topic, broker: NodeControl) -> None:
+def test_a_job_that_fails_without_requeue_is_dropped(queue: WorkQueue, topic: Topic, broker: Node) -> None:
     topic.put(b"x")
     job = pulled(topic)
 
@@ -175,7 +177,7 @@ def test_what_only_concerned_the_first_way_of_a_job_does_not_travel_with_it(queu
     assert (buried.headers["to"], buried.headers.keys() & {"CC", "BCC"}) == ("anna", set())
 
 
-def test_a_job_whose_worker_goes_returns_to_its_topic(broker: NodeControl, topic: Topic, exchange_name: str) -> None:
+def test_a_job_whose_worker_goes_returns_to_its_topic(broker: Node, topic: Topic, exchange_name: str) -> None:
     # Given a worker that leaves in the middle of a job
     topic.put(b"x")
     with work_queue(broker.url, exchange=exchange_name) as leaving:
@@ -216,9 +218,7 @@ def test_of_two_who_settle_at_once_one_wins(topic: Topic, pool: ThreadPoolExecut
     assert first.result(20) + second.result(20) == 50
 
 
-def test_a_job_that_was_lost_cannot_be_settled_and_comes_again(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str
-) -> None:
+def test_a_job_that_was_lost_cannot_be_settled_and_comes_again(proxy: Proxy, broker: Node, exchange_name: str, topic_name: str) -> None:
     # Given a job, and the loss of the connection it came over
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         topic = queue.get_topic(topic_name)
@@ -316,9 +316,7 @@ def test_many_puts_to_a_deleted_topic_are_each_unroutable(topic: Topic) -> None:
     assert {type(error) for error in caught.value.failures.values()} == {Unroutable}
 
 
-def test_a_put_while_the_broker_is_away_fails_at_its_deadline(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str
-) -> None:
+def test_a_put_while_the_broker_is_away_fails_at_its_deadline(proxy: Proxy, broker: Node, exchange_name: str, topic_name: str) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         topic = queue.get_topic(topic_name)
         proxy.refuse()
@@ -330,7 +328,7 @@ def test_a_put_while_the_broker_is_away_fails_at_its_deadline(
 
 
 def test_a_put_waits_for_a_broker_that_comes_back(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
+    proxy: Proxy, broker: Node, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         # Given a broker that is away, and a put
@@ -346,7 +344,7 @@ def test_a_put_waits_for_a_broker_that_comes_back(
         assert topic.ready() == 1
 
 
-def lose_the_confirm(proxy: Proxy, broker: NodeControl, topic: Topic) -> None:
+def lose_the_confirm(proxy: Proxy, broker: Node, topic: Topic) -> None:
     """Reset the connection after the broker has a second job and before anybody hears of it."""
     wait_until(lambda: broker.list_queues()[topic.name].ready == 2)
     proxy.reset()
@@ -354,7 +352,7 @@ def lose_the_confirm(proxy: Proxy, broker: NodeControl, topic: Topic) -> None:
 
 
 def test_a_put_whose_confirm_is_lost_is_uncertain(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
+    proxy: Proxy, broker: Node, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         # Given a put, whose confirm is held up
@@ -370,7 +368,7 @@ def test_a_put_whose_confirm_is_lost_is_uncertain(
 
 
 def test_an_uncertain_put_that_is_tried_again_is_there_twice_under_one_id(
-    proxy: Proxy, broker: NodeControl, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
+    proxy: Proxy, broker: Node, exchange_name: str, topic_name: str, pool: ThreadPoolExecutor
 ) -> None:
     with work_queue(proxy.through(broker.url), exchange=exchange_name) as queue:
         # Given a put, whose confirm is held up
@@ -452,9 +450,10 @@ def test_any_printable_name_can_be_a_topic(queue: WorkQueue, topic_name: str, na
     assert pulled(topic).topic == name + topic_name
 
 
-def test_a_transient_topic_is_shared_with_those_who_declared_it_so(broker: NodeControl, exchange_name: str, topic_name: str) -> None:
+def test_a_transient_topic_is_shared_with_those_who_declared_it_so(broker: Node, exchange_name: str, topic_name: str) -> None:
     # Given a queue that another client declared transient, as Go's Hop does
-    broker.eval(f'rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"{topic_name}">>), false, false, [], none, <<"test">>)')
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        connection.channel().queue_declare(topic_name)
 
     # When a transient work queue uses it
     with work_queue(broker.url, exchange=exchange_name, durable=False) as queue:
@@ -466,11 +465,11 @@ def test_a_transient_topic_is_shared_with_those_who_declared_it_so(broker: NodeC
 
 
 def test_a_topic_whose_queue_differs_is_used_as_it_is_with_a_warning(
-    broker: NodeControl, exchange_name: str, topic_name: str, caplog: pytest.LogCaptureFixture
+    broker: Node, exchange_name: str, topic_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a queue with arguments of its own
-    arguments = '[{<<"x-max-priority">>, long, 5}]'
-    broker.eval(f'rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"{topic_name}">>), true, false, {arguments}, none, <<"test">>)')
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        connection.channel().queue_declare(topic_name, durable=True, arguments={"x-max-priority": 5})
 
     # When it is used as a topic
     with work_queue(broker.url, exchange=exchange_name) as queue:
@@ -488,7 +487,7 @@ def test_an_expired_job_is_not_pulled(topic: Topic) -> None:
     wait_until(lambda: topic.ready() == 0)
 
 
-def test_quorum_topics_count_what_comes_again(broker: NodeControl, exchange_name: str, topic_name: str) -> None:
+def test_quorum_topics_count_what_comes_again(broker: Node, exchange_name: str, topic_name: str) -> None:
     with work_queue(broker.url, exchange=exchange_name, queue_type="quorum") as queue:
         topic = queue.get_topic(topic_name)
         topic.put(b"x")
@@ -501,14 +500,14 @@ def test_quorum_topics_count_what_comes_again(broker: NodeControl, exchange_name
 # --- getting in ---------------------------------------------------------------------------------
 
 
-def test_brokers_are_tried_in_turn(broker: NodeControl, proxy: Proxy, topic_name: str, exchange_name: str) -> None:
+def test_brokers_are_tried_in_turn(broker: Node, proxy: Proxy, topic_name: str, exchange_name: str) -> None:
     proxy.refuse()
 
     with work_queue([proxy.through(broker.url), broker.url], exchange=exchange_name) as queue:
         assert queue.get_topic(topic_name).put(b"x")
 
 
-def test_connecting_says_at_once_what_is_wrong(broker: NodeControl) -> None:
+def test_connecting_says_at_once_what_is_wrong(broker: Node) -> None:
     with hopd.connect(broker.url) as queue:
         assert queue.status()["publishing"].state == "open"
 
@@ -522,7 +521,7 @@ def test_connecting_says_at_once_what_is_wrong(broker: NodeControl) -> None:
     ],
     ids=["wrong password", "unknown user", "unknown vhost"],
 )
-def test_a_broker_that_refuses_us_says_why(broker: NodeControl, change: tuple[str, str], code: int, complaint: str) -> None:
+def test_a_broker_that_refuses_us_says_why(broker: Node, change: tuple[str, str], code: int, complaint: str) -> None:
     head, path = broker.url.rsplit("/", 1)
     url = f"{head}/{path}".replace(*change) if change[0] != "/" else head + change[1]
 
@@ -533,20 +532,20 @@ def test_a_broker_that_refuses_us_says_why(broker: NodeControl, change: tuple[st
     assert "s3cret" not in repr(caught.value)
 
 
-def test_a_broker_that_stays_silent_is_given_up(broker: NodeControl, proxy: Proxy) -> None:
+def test_a_broker_that_stays_silent_is_given_up(broker: Node, proxy: Proxy) -> None:
     proxy.stay_silent()
 
     with pytest.raises(BrokerUnreachable), work_queue(proxy.through(broker.url), connect_timeout=0.1, max_connection_retry=0.5) as queue:
         queue.connect()
 
 
-def test_a_broker_sees_the_name_of_a_connection(broker: NodeControl, topic_name: str) -> None:
-    with work_queue(broker.url, name=topic_name) as queue:
+def test_a_broker_sees_the_name_of_a_connection(rabbitmq: NodeControl, topic_name: str) -> None:
+    with work_queue(rabbitmq.url, name=topic_name) as queue:
         queue.connect()
 
         # Connections of other tests may go while they are asked.
         asked = "[catch rabbit_networking:connection_info(C, [client_properties]) || C <- rabbit_networking:connections()]"
-        properties = broker.eval(asked)
+        properties = rabbitmq.eval(asked)
 
     assert f"{topic_name}-publish" in properties
 
@@ -554,7 +553,7 @@ def test_a_broker_sees_the_name_of_a_connection(broker: NodeControl, topic_name:
 # --- the end ------------------------------------------------------------------------------------
 
 
-def test_closing_sends_every_settlement(queue: WorkQueue, topic: Topic, broker: NodeControl) -> None:
+def test_closing_sends_every_settlement(queue: WorkQueue, topic: Topic, broker: Node) -> None:
     # Given many jobs, settled in the reverse order and just before the end
     topic.put_many([b"x"] * 100)
     for job in reversed([pulled(topic) for _ in range(100)]):
@@ -565,7 +564,7 @@ def test_closing_sends_every_settlement(queue: WorkQueue, topic: Topic, broker: 
     assert broker.list_queues()[topic.name] == QueueDepth(0, 0, 0)
 
 
-def test_closing_gives_unsettled_jobs_back(queue: WorkQueue, topic: Topic, broker: NodeControl) -> None:
+def test_closing_gives_unsettled_jobs_back(queue: WorkQueue, topic: Topic, broker: Node) -> None:
     topic.put_many([b"x"] * 5)
     jobs = [pulled(topic) for _ in range(3)]
 
@@ -575,7 +574,7 @@ def test_closing_gives_unsettled_jobs_back(queue: WorkQueue, topic: Topic, broke
     assert broker.list_queues()[topic.name] == QueueDepth(5, 0, 0)
 
 
-def test_closing_leaves_no_thread(broker: NodeControl, topic_name: str) -> None:
+def test_closing_leaves_no_thread(broker: Node, topic_name: str) -> None:
     before = threading.active_count()
     with work_queue(broker.url) as queue:
         topic = queue.get_topic(topic_name)
@@ -646,7 +645,7 @@ with WorkQueue(sys.argv[2]) as queue:
 """
 
 
-def test_a_forked_process_is_told_so_and_does_its_parent_no_harm(broker: NodeControl, processes: Processes, topic_name: str) -> None:
+def test_a_forked_process_is_told_so_and_does_its_parent_no_harm(broker: Node, processes: Processes, topic_name: str) -> None:
     process = processes.python("-c", FORKING, "patched" if worlds.patched() else "plain", broker.url, topic_name)
 
     assert process.wait(60) == 0, process.stderr

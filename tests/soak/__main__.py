@@ -20,6 +20,7 @@ from tests.soak.schedule import ALL, KINDS, Fault, plan
 from tests.soak.stage import Stage
 from tests.soak.topics import TOPICS
 from tests.soak.verdict import violations
+from tests.support.broker import BROKERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,13 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("hopd").setLevel(logging.CRITICAL)  # the producers' losses are meant to happen
     seconds = options.minutes * 60
     faults = plan(options.seed, seconds, options.daemons, options.only)
-    print(f"soak: seed {options.seed}, {seconds:g} s, {options.daemons} daemons, {options.rate:g} jobs/s, {len(faults)} faults", flush=True)
+    where = f"{options.daemons} daemons on {options.broker}"
+    print(f"soak: seed {options.seed}, {seconds:g} s, {where}, {options.rate:g} jobs/s, {len(faults)} faults", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="hopd-soak-"))
     broken = _run(directory, faults, seconds, options)
     if broken:
         print("\n".join(["", *(f"BROKEN: {each}" for each in broken), f"logs: {directory}"]))
         only = f" --only {' '.join(options.only)}" if options.only else ""
-        print(f"replay: python -m tests.soak --seed {options.seed} --minutes {options.minutes:g} --daemons {options.daemons}{only}")
+        same = f"--seed {options.seed} --minutes {options.minutes:g} --daemons {options.daemons} --broker {options.broker}"
+        print(f"replay: python -m tests.soak {same}{only}")
         return 1
     shutil.rmtree(directory)
     print("nothing lost, nothing unexpected, nothing left")
@@ -47,6 +50,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="the schedule of faults (default: a random one, which is printed)")
     parser.add_argument("--daemons", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--rate", type=float, default=300.0, help="jobs per second (default: 300)")
+    parser.add_argument("--broker", choices=BROKERS, default=BROKERS[0], help=f"which (default: {BROKERS[0]})")
     parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", default=[], help=f"only these faults, of {', '.join(KINDS)}")
     options = parser.parse_args(arguments)
     if options.seed is None:
@@ -56,7 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(directory: Path, faults: list[Fault], seconds: float, options: argparse.Namespace) -> list[str]:
     # The pool ends last: a daemon is killed with the thread that started it.
-    with ThreadPoolExecutor(options.daemons * 2 + 2) as pool, Stage(directory, options.daemons, options.rate) as stage:
+    with ThreadPoolExecutor(options.daemons * 2 + 2) as pool, Stage(directory, options.daemons, options.rate, options.broker) as stage:
         stage.begin()
         happened = _soak(stage, pool, faults, seconds)
         evidence = stage.end(_bound(stage, happened))

@@ -10,9 +10,9 @@ from time import monotonic
 
 from hopd.control.client import ControlClient
 from hopd.control.paths import socket_for
-from hopd.demo.node import PrivateNode
 from hopd.errors import HopError
 from tests.soak import topics
+from tests.support.node import Node
 from tests.support.process import Process, Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -33,9 +33,7 @@ STOP_TIMEOUT = 40.0
 class Daemon:
     """One daemon: its process, whichever that is at the moment, and its network."""
 
-    def __init__(
-        self, number: int, processes: Processes, config: Path, control: str, node: PrivateNode, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, number: int, processes: Processes, config: Path, control: str, node: Node, environment: Mapping[str, str]) -> None:
         self.number = number
         self.proxy = Proxy(node.port)
         self.control = ControlClient(socket_for(control, str(number)))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
 from hopd import Topic, WorkQueue, names
-from hopd.demo.node import PrivateNode
 from tests.soak import topics
 from tests.soak.daemons import BROKER, Daemon, Keeper
 from tests.soak.load import Load
 from tests.soak.schedule import ALL
 from tests.soak.verdict import Evidence
 from tests.soak.watch import Watch
-from tests.support.broker import START_TIMEOUT
+from tests.support.broker import START_TIMEOUT, node_of
 from tests.support.ledger import Ledger
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
@@ -31,14 +31,13 @@ PULL_TIMEOUT = 5.0
 class Stage:
     """Builds everything, and at the end heals it, drains it and counts. Use as a context manager."""
 
-    def __init__(self, directory: Path, daemons: int, rate: float) -> None:
+    def __init__(self, directory: Path, daemons: int, rate: float, broker: str) -> None:
         self.troubles: list[str] = []
         self.ledger = Ledger(directory / "ledger")
-        self.node = PrivateNode()
+        self._closing = ExitStack()
+        self.node = self._closing.enter_context(node_of(broker))
         self.processes = Processes(directory)
         self.outage = directory / "outage"
-        self.node.start()
-        self.node.wait_ready(START_TIMEOUT)
         config, control = directory / "soak.yaml", str(directory / "hopd.sock")
         config.write_text(topics.config(f"${{{BROKER}}}", control))
         environment = {**self.ledger.environment, topics.OUTAGE: str(self.outage)}
@@ -58,7 +57,7 @@ class Stage:
         self.watch.close()
         for proxy in (self.network, *(daemon.proxy for daemon in self.daemons)):
             proxy.close()
-        self.node.close()
+        self._closing.close()
 
     def hit(self, target: int) -> list[Daemon]:
         """The daemons that a fault hits."""

@@ -1,4 +1,4 @@
-"""One private RabbitMQ node for a whole test run, shared by all of its processes.
+"""The brokers that tests run on: the embedded one, and RabbitMQ, of which there is one node for a whole run, shared by all processes.
 
 The node belongs to the process that pytest was started as; the workers of pytest-xdist ask for it through files in the node's
 home, which goes with the node even when the run is killed: `wanted` (some test needs a broker), then `ready` (how to reach it)
@@ -10,17 +10,35 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hopd.demo.node import NoRabbitMQ, PrivateNode, find_server
 from hopd.demo.node_control import NodeControl, NodeFailed
+from tests.support.embedded import EmbeddedNode
+from tests.support.node import OwnNode
 from tests.support.waiting import wait_until
+
+#: The kinds of broker on which everything runs that needs nothing of one of them alone.
+BROKERS = ("rabbitmq", "embedded")
 
 #: How long a test waits for the node. It is up in 3 s on an idle machine; two busy cores take longer.
 START_TIMEOUT = 120.0
 
 #: How often the owner looks whether somebody wants the node, seconds.
 _LOOK_INTERVAL = 0.1
+
+
+@contextmanager
+def node_of(kind: str) -> Iterator[OwnNode]:
+    """A node of that kind for whoever asks, serving."""
+    if kind == "embedded":
+        with EmbeddedNode() as embedded:
+            yield embedded.wait_ready()
+    else:
+        with PrivateNode() as rabbitmq:
+            yield rabbitmq.wait_ready(START_TIMEOUT)
 
 
 def missing() -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from hopd.demo.node_control import NodeControl
+from tests.support.embedded import EmbeddedNode
+from tests.support.node import Node
 
 # In the middle of its handshake a connection has no properties yet.
 _CHANNELS = """
@@ -28,11 +30,20 @@ _BREAK = """
 """
 
 
-def channel_pids(node: NodeControl, connection_name: str) -> set[str]:
+def channel_pids(node: Node, connection_name: str) -> set[str]:
     """The channels of that connection, by what the broker calls them. Each name is used once."""
+    if isinstance(node, EmbeddedNode):
+        return {str(channel.serial) for channel in node.channels() if channel.client == connection_name}
+    assert isinstance(node, NodeControl)
     return set(re.findall(r"<[0-9.]+>", node.eval(_CHANNELS.format(name=connection_name) + "[Ch || {_, Ch} <- Channels]")))
 
 
-def break_channel(node: NodeControl, connection_name: str, dice: float = 0.0) -> bool:
+def break_channel(node: Node, connection_name: str, dice: float = 0.0) -> bool:
     """Have a consuming channel of that connection closed with 406; `dice` in [0, 1) picks which. False when it has none."""
+    if isinstance(node, EmbeddedNode):
+        consuming = [channel.serial for channel in node.channels() if channel.client == connection_name and channel.consumers]
+        if consuming:
+            node.close_channel(consuming[int(dice * len(consuming))])
+        return bool(consuming)
+    assert isinstance(node, NodeControl)
     return node.eval((_CHANNELS + _BREAK).format(name=connection_name, dice=float(dice))) == "closed"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hopd import WorkQueue
-from hopd.demo.node_control import NodeControl
 from hopd.message import Message
 from tests.support import handlers
 from tests.support.hopd_process import START_TIMEOUT, HopdProcess
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node import Node
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
@@ -137,13 +137,13 @@ def put_on(queue: WorkQueue, ledger: Ledger, topic: str, count: int, body: bytes
     ledger.confirm(*ids)
 
 
-def wait_empty(node: NodeControl, *topics: str) -> None:
+def wait_empty(node: Node, *topics: str) -> None:
     """Wait until these topics are there, with nothing ready or unsettled."""
     for topic in topics:
         wait_ready(node, topic, 0)
 
 
-def wait_ready(node: NodeControl, topic: str, count: int) -> None:
+def wait_ready(node: Node, topic: str, count: int) -> None:
     """Wait until that many jobs are ready in the topic, and none is unsettled."""
 
     def look() -> bool:
