@@ -1,4 +1,4 @@
-"""One topic, being consumed: its channel, its waiting jobs, its workers, and what the operator wants of it."""
+"""One topic, being consumed: what the operator wants of it, and doing that over every loss, until it leaves."""
 
 from __future__ import annotations
 
@@ -15,31 +15,23 @@ from gevent.hub import get_hub
 from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
 from hopd.amqp.recovery import Backoff, Link
-from hopd.amqp.wire import Delivery
 from hopd.config.model import TopicSettings
 from hopd.config.retry import FailurePolicy
 from hopd.engine.executor import Executor
+from hopd.engine.intake import Intake
 from hopd.engine.rest import Rest
 from hopd.engine.runner import Runner
-from hopd.engine.suspects import Hunt, Suspects
+from hopd.engine.suspects import Suspects
 from hopd.engine.workers import Workers
-from hopd.errors import BrokerError, BrokerRefused, BrokerTimeout
+from hopd.errors import BrokerError, BrokerRefused
 from hopd.job import Job
 from hopd.lifecycle import CONSUMER, LifeCycle
 from hopd.topic import Topic
 
 LOGGER = logging.getLogger(__name__)
 
-#: For each question to an open broker: declaring, opening a channel, consuming, cancelling. Seconds.
-STEP_TIMEOUT = 30.0
-
-#: For the last words on a channel once the time for jobs is up. Seconds.
-CLOSE_TIMEOUT = 2.0
-
 #: The broker refuses a topic for a reason that a person has to mend, so it is asked seldom; a lost channel comes back at once. Seconds.
 PAUSES = Backoff(first=0.2, cap=30.0)
-
-CONSUMER_TAG = "hopd"
 
 #: The status page's counters, and the outcome each one counts.
 COUNTERS = {
@@ -66,8 +58,8 @@ class Consumer:
     3. when the channel or the connection is lost, begin again, for ever, and as the operator last wanted it;
     4. at the end: stop taking, give waiting jobs back, let running ones finish until the deadline, close the channel.
 
-    One greenlet does all of it, so that pause, recovery and the end cannot meet halfway; the others only set what is
-    wanted and wake it.
+    What is said on the channel is its `Intake`'s business; when, and what to do when that fails, is decided here. One greenlet
+    does all of it, so that pause, recovery and the end cannot meet halfway; the others only set what is wanted and wake it.
     """
 
     def __init__(
@@ -88,13 +80,10 @@ class Consumer:
         self._workers = Workers(settings.concurrency, self._executor.run)
         self._rest = Rest(settings, self._executor, self._on_rest)
         self._suspects = suspects
-        self._hunt: Hunt | None = None
+        self._intake = Intake(settings, topic, self._workers, self._question)
         self._reason: str | None = None
         self._wake = Event()
         self._leave_by: float | None = None
-        self._channel: Channel | None = None
-        self._consuming = False
-        self._limit = settings.prefetch
         self._paused = False
         self._failures = 0
         self._asking = False
@@ -174,15 +163,11 @@ class Consumer:
     @property
     def settled(self) -> bool:
         """Whether a pause has taken effect: nothing is consumed and nothing waits, or there is no channel to ask."""
-        return self._channel is None or not (self._consuming or self._waiting)
-
-    @property
-    def _waiting(self) -> int:
-        return len(self._workers.inbox) + (self._hunt.waiting if self._hunt else 0)
+        return self._intake.stopped
 
     def status(self) -> dict[str, Any]:
         """The topic's part of the status contract."""
-        counts = self._topic.aside.counts
+        counts, hunt = self._topic.aside.counts, self._intake.hunt
         return {
             "state": self._life.state,
             "reason": self._reason or (None if self._paused else self._rest.reason()),
@@ -190,8 +175,8 @@ class Consumer:
             "concurrency": self.settings.concurrency,
             "prefetch": self.settings.prefetch,
             "running": self._workers.running,
-            "waiting": self._waiting,
-            "suspects": self._hunt.waiting if self._hunt else 0,
+            "waiting": self._intake.waiting,
+            "suspects": hunt.waiting if hunt else 0,
             **{name: counts[outcome] for name, outcome in COUNTERS.items()},
             **self._runner.status(),
             **self._rest.status(),
@@ -240,10 +225,7 @@ class Consumer:
                 self._reason = str(error)
 
     def _open(self, connection: Connection) -> Channel:
-        with self._question():
-            self._topic.declare_on(connection, _soon())
-            self._consuming = False
-            self._channel = channel = connection.channel(_soon(), ack_window=self.settings.ack_window)
+        channel = self._intake.open(connection)
         channel.on_lost(lambda _error: self._wake.set())
         return channel
 
@@ -256,7 +238,7 @@ class Consumer:
             if self._rest.resting and not self._paused and self._rest.probe():
                 self._go_on()
             if self._life.state == "paused":
-                self._stop_taking(channel)
+                self._intake.stop(channel)
             else:
                 self._take(channel)
             # Only now: a topic that is refused at the last step must be asked for as seldom as one refused at the first.
@@ -265,51 +247,13 @@ class Consumer:
             self._wake.wait(None if self._paused else self._rest.left())
 
     def _take(self, channel: Channel) -> None:
-        """Consume. It may do so already: when it was paused and resumed before it was cancelled."""
-        limit = 1 if self._rest.probing else self.settings.prefetch
-        if self._consuming and limit != self._limit:
-            # A consumer keeps the limit that its channel had when it began.
-            with self._question():
-                channel.cancel(CONSUMER_TAG, _soon())
-            self._consuming = False
-        if not self._consuming:
-            with self._question():
-                channel.qos(limit, _soon())
-                self._consuming, self._limit = True, limit
-                channel.consume(self._topic.name, CONSUMER_TAG, self._on_delivery, _soon())
-            self._tell_hunt()
+        self._intake.take(channel, 1 if self._rest.probing else self.settings.prefetch)
         if self._life.can("consume"):
             self._life.move("consume")
             LOGGER.info("Consuming %s", self._topic.name, extra={"event": "topic_consuming", "topic": self._topic.name})
 
-    def _stop_taking(self, channel: Channel) -> None:
-        """Cancel the consumer and give back what waits. Jobs may wait also when it was resumed and paused before it was cancelled."""
-        if self._consuming:
-            with self._question():
-                channel.cancel(CONSUMER_TAG, _soon())
-            self._consuming = False
-            self._tell_hunt()
-            LOGGER.info("Paused %s", self._topic.name, extra={"event": "topic_paused", "topic": self._topic.name})
-        self._give_back()
-
-    def _give_back(self) -> None:
-        """Counted nowhere: nobody has worked on these jobs, and where their channel is gone the broker has them already."""
-        for delivery in self._take_out():
-            delivery.settlement.nack(delivery.tag)
-
-    def _take_out(self) -> list[Delivery]:
-        """What waits, and is to wait here no more."""
-        suspects = self._hunt.empty() if self._hunt else []
-        return suspects + self._workers.empty()
-
     def _lost(self, error: BrokerError) -> None:
-        # What waited on the old channel is the broker's again; jobs that run learn it when they settle.
-        self._take_out()
-        if self._channel is not None:
-            self._channel.abandon()  # it may be open still, with a broker that does not answer
-        self._channel = None
-        self._consuming = False
-        self._tell_hunt()
+        self._intake.lose()
         event = "refused" if isinstance(error, BrokerRefused) else "lost"
         self._reason = str(error)
         if self._life.can(event):
@@ -328,72 +272,25 @@ class Consumer:
     def _begin_hunt(self, suspects: Suspects) -> None:
         hunt = suspects.hunt(self._topic.name, self._workers, self._executor, self.settings.max_crashes, self._end_hunt)
         if hunt is not None:
-            self._hunt, self._workers.run = hunt, hunt.run
-
-    def _tell_hunt(self) -> None:
-        if self._hunt is not None:
-            self._hunt.consuming(self._consuming)
+            self._intake.hunt, self._workers.run = hunt, hunt.run
 
     def _end_hunt(self) -> None:
-        self._hunt, self._workers.run = None, self._executor.run
+        self._intake.hunt, self._workers.run = None, self._executor.run
 
     # --- leaving ------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         """Stop taking first, so that what goes back is not delivered here again; settle last, so that no finished job is repeated."""
-        channel = self._channel
-        answers = channel is not None and self._cancel_quietly(channel)
+        answers = self._intake.end()
         self._wait_for_running()
         returned = self._workers.abandon()
         self._runner.stop()
-        if channel is not None:
-            self._close_quietly(channel, answers)
+        self._intake.close(answers)
         self._life.move("stopped")
         extra = {"event": "topic_stopped", "topic": self._topic.name, "returned": returned}
         LOGGER.info("Stopped %s; %d running jobs were returned", self._topic.name, returned, extra=extra)
-
-    def _cancel_quietly(self, channel: Channel) -> bool:
-        """False when the broker does not answer: then it need not be waited for once more."""
-        answers = True
-        try:
-            if self._consuming:
-                channel.cancel(CONSUMER_TAG, self._last_word())
-        except BrokerError as error:
-            answers = not isinstance(error, BrokerTimeout)
-            LOGGER.info("Leaving %s without a cancel: %s", self._topic.name, error, extra={"event": "cancel_failed"})
-        self._give_back()
-        return answers
 
     def _wait_for_running(self) -> None:
         """Polls: counting down to zero would cost every job a look at who is waiting, and this happens once."""
         while self._workers.running and self._leave_by is not None and monotonic() < self._leave_by:
             gevent.sleep(0.01)
-
-    def _close_quietly(self, channel: Channel, answers: bool) -> None:
-        try:
-            channel.close(self._last_word() if answers else monotonic())
-        except BrokerError as error:
-            # The broker takes back what was unsettled when the connection ends.
-            LOGGER.warning("The channel of %s was not closed in order: %s", self._topic.name, error, extra={"event": "close_failed"})
-
-    def _last_word(self) -> float:
-        return monotonic() + CLOSE_TIMEOUT
-
-    # --- on the reader ------------------------------------------------------------------------
-
-    def _on_delivery(self, delivery: Delivery) -> None:
-        if delivery.redelivered:
-            self._on_redelivery(delivery)
-        else:
-            self._workers.add(delivery)
-
-    def _on_redelivery(self, delivery: Delivery) -> None:
-        self._topic.aside.counts["redelivered"] += 1
-        if self._hunt is None:
-            self._workers.add(delivery)
-        else:
-            self._hunt.add(delivery)
-
-
-def _soon() -> float:
-    return monotonic() + STEP_TIMEOUT

@@ -9,6 +9,7 @@ import pytest
 
 from hopd.amqp.recovery import Backoff
 from hopd.engine import consumer as consumer_module
+from hopd.engine import intake
 from hopd.errors import BrokerRefused
 from tests.support.fake_broker import LONG
 from tests.support.loop import run_until, take_turns
@@ -68,7 +69,7 @@ def test_a_deadline_can_only_come_closer(stage: Make) -> None:
 @pytest.mark.parametrize("step", ["connection", "declare", "channel", "qos", "consume", "cancel"])
 def test_leaving_does_not_wait_for_an_answer_that_does_not_come(stage: Make, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a broker that has become silent in the middle of a step
-    monkeypatch.setattr(consumer_module, "CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr(intake, "CLOSE_TIMEOUT", 0.02)
     one = stage(paused=step == "cancel")
     silence = one.broker.script.hold(step)
     one.consumer.start()
@@ -88,7 +89,7 @@ def test_leaving_does_not_wait_for_an_answer_that_does_not_come(stage: Make, ste
 
 
 def test_leaving_waits_for_a_silent_broker_once_and_not_at_every_step(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr(intake, "CLOSE_TIMEOUT", 0.2)
     one = stage().consume()
     one.broker.script.hold("cancel")
     one.broker.script.hold("close")
