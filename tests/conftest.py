@@ -65,8 +65,8 @@ def pytest_configure_node(node: object) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests come first: the node starts meanwhile."""
-    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "unit"))
+    """Those that take minutes come first, or everybody waits for them at the end; then unit tests: the node starts meanwhile."""
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, not item.path.is_relative_to(ROOT / "tests" / "unit")))
     for item in items:
         if _needs_rabbitmq(item):
             item.add_marker(pytest.mark.broker)

@@ -18,6 +18,7 @@ def test_the_minute_of_this_seed_holds_every_kind_of_fault() -> None:
     assert {fault.kind for fault in plan(SEED, MINUTES * 60, DAEMONS)} == set(KINDS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [pytest.param("rabbitmq", marks=pytest.mark.broker), "embedded"])
 @pytest.mark.timeout(TIMEOUT + 60)
 def test_a_minute_of_every_fault_loses_nothing(processes: Processes, kind: str) -> None:
