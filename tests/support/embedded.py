@@ -16,11 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from hopd.broker.model import ChannelInfo, QueueInfo
 from hopd.demo.node import free_port
 from hopd.demo.node_control import NodeFailed, QueueDepth
 from tests.support.embedded_process import SERVING
 from tests.support.process import Process, Processes
+from tests.support.waiting import wait_until
 
 #: It serves half a second after its start, on an idle machine. Seconds.
 START_TIMEOUT = 60.0
@@ -119,7 +122,10 @@ class EmbeddedNode:
 
     def freeze(self) -> None:
         """Stop its clock (SIGSTOP): the kernel still accepts connections and data for it, nothing answers."""
-        self._there.signal(signal.SIGSTOP)
+        process = self._there
+        process.signal(signal.SIGSTOP)
+        # A process of several threads, on a busy machine, goes on for a moment.
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, ASK_TIMEOUT, "it has stopped")
 
     def thaw(self) -> None:
         """Let it go on."""
