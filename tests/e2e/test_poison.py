@@ -108,10 +108,11 @@ def test_killers_among_thousands_of_healthy_jobs_are_buried_and_all_others_done(
 ) -> None:
     # Given three killers among 3,000 healthy jobs
     put(queue.get_topic(topic_name), ledger, 3000, segfaulting="segfault", leaving="leave", hungry="run_out_of_memory")
-    grave = queue.get_topic(names.buried(topic_name))
+    topic = queue.get_topic(topic_name)
     # When a daemon that is started again whenever it dies has worked on them
     supervised = place.start(concurrency=20, max_crashes=2)
-    supervised.until(lambda: grave.ready() >= 3 and not ledger.lost(), "the killers are buried and the others done")
+    # One killer may end the process between another's being buried and its ack: then that one is buried twice.
+    supervised.until(lambda: len({job.id for job in topic.buried()}) == 3 and not ledger.lost(), "the killers are buried, the others done")
     # Then the killers, and only they, are buried
     found = dig_up(queue, topic_name)
     assert set(found) == {"segfaulting", "leaving", "hungry"}
@@ -121,7 +122,7 @@ def test_killers_among_thousands_of_healthy_jobs_are_buried_and_all_others_done(
         assert headers[names.ATTEMPTS] == 1
     # And nothing is left, nothing ran that was not put, and the daemon has died no more often than it takes: once for each killer
     # among ordinary jobs, once among other suspects, and then alone
-    assert queue.get_topic(topic_name).ready() == 0
+    assert topic.ready() == 0
     assert not ledger.unexpected()
     assert supervised.deaths <= 3 * (1 + 1 + 2)
     assert supervised.stop() == 0
