@@ -25,7 +25,7 @@ class Origin(Protocol):
     def rejected(self, copy: Copy) -> None:
         """It was refused, not to come again."""
 
-    def returned(self, copies: list[Copy], lost: bool, now: float) -> None:
+    def returned(self, copies: list[Copy], lost: bool) -> None:
         """They go back to their places, because their client gave them back or (`lost`) went away; `dispatch` has to follow."""
 
     def resume(self, consumer: Consumer, now: float) -> None:
@@ -235,7 +235,7 @@ class Channel:
             if copy.consumer is not None:
                 consumers.append(copy.consumer)
         for queue, group in by_queue.items():
-            queue.returned(group, lost, now)
+            queue.returned(group, lost)
         for consumer in consumers:
             self._free(consumer, now)
         for queue in by_queue:

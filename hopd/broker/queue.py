@@ -94,7 +94,7 @@ class Queue:
         if not self.ready.append(copy):
             self._ledger.memory -= copy.message.size
         if self.bounded:
-            self._drop_excess(now)
+            self._drop_excess()
         if copy.expires_at is not None:
             self._expiring = True
         if self._expiring:
@@ -183,7 +183,7 @@ class Queue:
         self.unsettled -= 1
         self._drop(copy, REJECTED)
 
-    def returned(self, copies: list[Copy], lost: bool, now: float) -> None:
+    def returned(self, copies: list[Copy], lost: bool) -> None:
         """They go back to their places, because their client gave them back or (`lost`) went away; `dispatch` has to follow."""
         self.unsettled -= len(copies)
         for copy in copies:
@@ -196,7 +196,7 @@ class Queue:
             else:
                 self.ready.put_back(copy.id, copy)
         if self.bounded:
-            self._drop_excess(now)
+            self._drop_excess()
 
     def _count(self, copy: Copy, lost: bool) -> None:
         """A quorum queue gets a message back: it goes to the front, behind those that came back before, but to the end when its
@@ -252,12 +252,12 @@ class Queue:
             return True
         return options.max_bytes is not None and body_bytes > options.max_bytes
 
-    def _drop_excess(self, now: float) -> None:
-        """Make room at the head. When that is not here yet, `loaded` calls again."""
+    def _drop_excess(self) -> None:
+        """Make room at the head, overdue or not. When that is not here yet, `loaded` calls again."""
         if self.options.overflow != DROP_HEAD:
             return
         while self._over(self.ready.count, self.ready.body_bytes):
-            copy = self._head(now)
+            copy = self.ready.head()
             if copy is None:
                 return
             self._take()
@@ -322,7 +322,7 @@ class Queue:
         self._ledger.messages -= before - self.ready.count
         self.load()
         if self.bounded:
-            self._drop_excess(now)
+            self._drop_excess()
         self.dispatch(now)
 
     def _copy(self, number: int, stored: Stored) -> Copy:

@@ -101,6 +101,14 @@ def test_a_message_that_outgrew_its_queue_says_so(client: Client, channel: Chann
     assert deaths(take(channel, graveyard)) == [death(queue, "maxlen")]
 
 
+def test_so_does_one_that_had_no_time_either(client: Client, channel: Channel, graveyard: str) -> None:
+    queue = client.queue(to(graveyard, x_max_length=0, x_message_ttl=0))
+
+    put(channel, queue, b"0")
+
+    assert deaths(take(channel, graveyard)) == [death(queue, "maxlen")]
+
+
 def test_so_does_one_that_was_not_let_in(client: Client, channel: Channel, graveyard: str) -> None:
     queue = client.queue(to(graveyard, x_max_length=0, x_overflow="reject-publish-dlx"))
 

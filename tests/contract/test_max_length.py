@@ -90,6 +90,15 @@ def test_what_comes_back_to_a_full_queue_is_the_oldest(client: Client, channel: 
     assert get_all(channel, queue) == [b"1", b"2"]
 
 
+def test_a_full_queue_drops_no_more_than_it_must(client: Client, channel: Channel) -> None:
+    queue = client.queue({"x-max-length": 1, "x-max-priority": 2})
+
+    put(channel, queue, b"stays")
+    put(channel, queue, b"overdue, and the head", priority=2, expiration="0")
+
+    assert get_all(channel, queue) == [b"stays"]
+
+
 @pytest.mark.parametrize("overflow", ["reject-publish", "reject-publish-dlx"])
 def test_a_queue_that_rejects_keeps_its_oldest(client: Client, channel: Channel, overflow: str) -> None:
     queue = client.queue({"x-max-length": 2, "x-overflow": overflow})

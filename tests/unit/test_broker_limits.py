@@ -242,6 +242,15 @@ def test_a_full_priority_queue_drops_its_head_which_is_of_the_highest_priority()
     assert client.drain("dead") == [b"high"]
 
 
+def test_a_full_queue_drops_its_head_even_when_that_is_overdue_and_nothing_else() -> None:
+    client = client_with_dead_letters(x_max_length=1, x_max_priority=2)
+    client.publish(b"stays")
+
+    client.publish(b"overdue", priority=2, ttl=0.0)
+
+    assert (client.drain(), client.drain("dead")) == ([b"stays"], [b"overdue"])
+
+
 # --- delivery limit ---------------------------------------------------------------------------------------------------
 
 
