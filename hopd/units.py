@@ -1,8 +1,9 @@
-"""Durations and sizes as people write them, and back. Seconds are floats, sizes are bytes."""
+"""Durations, sizes and times as people write them, and back. Seconds are floats, sizes are bytes."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -80,3 +81,8 @@ def format_size(size: int) -> str:
         if amount < 1024 or unit == "GiB":
             break
     return f"{amount:.1f}{unit}"
+
+
+def parse_moment(text: str) -> datetime:
+    """A time from ISO 8601's ``2026-12-31T08:00:00+01:00``, or with ``Z`` for UTC, or with no zone; ValueError says what is wrong."""
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)  # Python 3.10 knows no Z

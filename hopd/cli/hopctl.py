@@ -135,18 +135,20 @@ def shutdown(ctx: click.Context, now: bool, grace: float | None) -> int:
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the job; repeatable.")
 @click.option("--message-id", metavar="ID", help="[default: hopd makes one up]")
 @click.option("--content-type", metavar="TYPE", help="For example application/json.")
+@click.option("--delay", type=duration_or_zero, metavar="DURATION", help="Let the job wait in the broker first, like 10m or 2d.")
+@click.option("--at", type=job.moment, metavar="ISO-TIME", help="Let it wait until then: 2026-12-31T08:00 here, or with +01:00 or Z.")
 @shared
 @click.pass_context
-def put(
-    ctx: click.Context, topic: str, body: str | None, headers: tuple[str, ...], message_id: str | None, content_type: str | None
-) -> int:
+def put(ctx: click.Context, /, topic: str, body: str | None, headers: tuple[str, ...], **about: Any) -> int:
     """Put a job with BODY, or with what standard input holds when BODY is - or missing.
 
     Returns when the broker has confirmed it. Of several instances the first that runs puts it.
     """
+    if about["delay"] is not None and about["at"] is not None:
+        raise click.UsageError("--delay and --at exclude each other.", ctx)
     options = options_of(ctx)
     args: dict[str, Any] = {"topic": topic, **job.body_args(job.read_body(body)), "headers": job.parse_headers(headers)}
-    args |= {key: value for key, value in (("message_id", message_id), ("content_type", content_type)) if value is not None}
+    args |= {key: value for key, value in about.items() if value is not None}
     args["timeout"] = options.timeout
 
     def say(result: Mapping[str, Any]) -> str:

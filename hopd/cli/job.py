@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from hopd import units
 from hopd.control import protocol
 
 #: hopctl's own code for input or output that fails.
@@ -60,3 +61,11 @@ def parse_headers(given: Sequence[str]) -> dict[str, str]:
             raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--header")
         headers[name] = value
     return headers
+
+
+def moment(text: str) -> str:
+    """ISO-TIME with its zone, which is this machine's unless it says another; click's usage error for anything else."""
+    try:
+        return units.parse_moment(text).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(f"expected a time like 2026-12-31T08:00 or 2026-12-31T07:00:00Z, got {text!r}") from error

@@ -6,14 +6,19 @@ import base64
 import binascii
 import difflib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from time import time
 from typing import Any
 
-from hopd import names, units
+from hopd import delay, names, units
 from hopd.control import protocol
 from hopd.errors import ControlError
 
 #: A day: whoever waits longer for a drain has forgotten it.
 MAX_SECONDS = 86_400.0
+
+#: As long as a job may wait. Seconds.
+MAX_DELAY = delay.MAX_DELAY / 1000
 
 #: AMQP's short strings, which header names and message ids are, hold 255 bytes.
 _MAX_SHORT_STRING = 255
@@ -70,8 +75,8 @@ def boolean(args: Args, key: str) -> bool:
     return value
 
 
-def seconds(args: Args, key: str) -> float | None:
-    """Seconds from a number or a text like ``"1m30s"``; None when absent."""
+def seconds(args: Args, key: str, most: float = MAX_SECONDS) -> float | None:
+    """Seconds from a number or a text like ``"1m30s"``, `most` at most; None when absent."""
     value = args.get(key)
     if value is None:
         return None
@@ -81,9 +86,25 @@ def seconds(args: Args, key: str) -> float | None:
         duration = units.parse_duration(value)
     except (ValueError, OverflowError) as error:
         raise bad(f"{key}: expected a duration like 30, '30s' or '5m', got {_shown(value)}") from error
-    if duration > MAX_SECONDS:
-        raise bad(f"{key} is at most a day, got {_shown(value)}")
+    if duration > most:
+        raise bad(f"{key} is at most {units.format_duration(most)}, got {_shown(value)}")
     return duration
+
+
+def moment(args: Args, key: str) -> datetime | None:
+    """A time with its zone, from a text as ISO 8601 has it, at most `MAX_DELAY` from now; None when absent."""
+    value = args.get(key)
+    if value is None:
+        return None
+    try:
+        when = units.parse_moment(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise bad(f"{key}: expected a time like 2026-12-31T08:00:00+01:00, got {_shown(value)}") from error
+    if when.tzinfo is None:
+        raise bad(f"{key} needs its time zone, as in 2026-12-31T08:00:00+01:00 or 2026-12-31T07:00:00Z, got {_shown(value)}")
+    if when.timestamp() - time() > MAX_DELAY:
+        raise bad(f"{key} is at most {units.format_duration(MAX_DELAY)} from now, got {_shown(value)}")
+    return when
 
 
 def text(args: Args, key: str) -> str | None:

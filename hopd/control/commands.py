@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from hopd import errors
@@ -59,9 +60,11 @@ class Steering(Protocol):
         headers: Mapping[str, Any],
         message_id: str | None,
         content_type: str | None,
+        delay: float | None,
+        at: datetime | None,
         timeout: float,
     ) -> str:
-        """Put a job and return its message id once the broker has confirmed it."""
+        """Put a job, due in `delay` seconds or `at` a time, and return its message id once the broker has confirmed it."""
 
 
 @dataclass(frozen=True)
@@ -150,19 +153,24 @@ def _shutdown(steering: Steering, args: Args) -> dict[str, Any]:
 
 def _put(steering: Steering, args: Args) -> dict[str, Any]:
     topic, timeout = arguments.topic(args), arguments.seconds(args, "timeout")
+    delay, at = arguments.seconds(args, "delay", arguments.MAX_DELAY), arguments.moment(args, "at")
+    if delay is not None and at is not None:
+        raise arguments.bad("delay and at both say when the job is due: give one of them")
     message_id = steering.put(
         topic,
         arguments.body(args),
         headers=arguments.headers(args),
         message_id=arguments.text(args, "message_id"),
         content_type=arguments.text(args, "content_type"),
+        delay=delay,
+        at=at,
         timeout=PUT_TIMEOUT if timeout is None else timeout,
     )
     return {"topic": topic, "message_id": message_id}
 
 
 _TOPICS = frozenset({"topics", "all"})
-_JOB = frozenset({"topic", "body", "body_base64", "headers", "message_id", "content_type", "timeout"})
+_JOB = frozenset({"topic", "body", "body_base64", "headers", "message_id", "content_type", "delay", "at", "timeout"})
 
 COMMANDS: Mapping[str, Command] = {
     "ping": Command(_ping),

@@ -217,11 +217,21 @@ class Daemon:
         self._wake.set()
 
     def put(
-        self, topic: str, body: bytes, *, headers: Mapping[str, Any], message_id: str | None, content_type: str | None, timeout: float
+        self,
+        topic: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, Any],
+        message_id: str | None,
+        content_type: str | None,
+        delay: float | None,
+        at: datetime | None,
+        timeout: float,
     ) -> str:
         """Put a job and return its message id."""
         target = self._queue.topic(topic)
-        return target.put(body, headers=headers, message_id=message_id, content_type=content_type, timeout=timeout)
+        about: dict[str, Any] = {"headers": headers, "message_id": message_id, "content_type": content_type, "delay": delay, "at": at}
+        return target.put(body, **about, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """The status contract."""

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -39,6 +41,19 @@ def test_a_handler_of_any_kind_gets_every_job(start: Start, broker: Node, topic_
     assert daemon.leave() == 0
     assert (daemon.ledger.lost(), daemon.ledger.duplicates()) == (set(), 0)
     wait_empty(broker, *topics)
+
+
+def test_an_operator_can_put_jobs_that_are_due_later(start: Start, topic_name: str) -> None:
+    daemon = start({topic_name: handler("record")}).wait_consuming()
+    before = time()
+    at = datetime.fromtimestamp(before + 1.2, timezone.utc).isoformat()
+
+    for due in (["--delay", "1200ms"], ["--at", at]):
+        daemon.ledger.confirm(json.loads(daemon.hopctl("put", topic_name, "later", "--json", *due))["message_id"])
+
+    daemon.wait_count(topic_name, "done", 2)
+    assert time() - before >= 1.2
+    assert (daemon.ledger.lost(), daemon.ledger.duplicates()) == (set(), 0)
 
 
 def test_a_day_in_the_life_of_a_topic(start: Start, broker: Node, topic_name: str) -> None:

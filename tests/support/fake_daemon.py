@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,8 @@ class FakeSteering:
         headers: Mapping[str, Any],
         message_id: str | None,
         content_type: str | None,
+        delay: float | None,
+        at: datetime | None,
         timeout: float,
     ) -> str:
         if topic == "fork":
@@ -172,6 +175,7 @@ class FakeSteering:
         if topic in PUT_FAILURES:
             raise PUT_FAILURES[topic]
         about = {"headers": headers, "message_id": message_id, "content_type": content_type, "timeout": timeout}
+        about |= {"delay": delay, "at": None if at is None else at.isoformat()}
         self._note("put", topic=topic, body=body.hex(), **about)
         return message_id or "made-up-id"
 

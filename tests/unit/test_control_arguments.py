@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -69,6 +70,29 @@ def test_what_is_no_duration_is_bad_args(value: Any) -> None:
     error = refusal(lambda: arguments.seconds({"timeout": value}, "timeout"))
     assert error.code == "bad_args"
     assert "timeout" in str(error)
+
+
+def test_a_limit_of_its_own_holds_for_seconds_where_it_is_given() -> None:
+    assert arguments.seconds({"delay": "300d"}, "delay", arguments.MAX_DELAY) == 300 * 86_400
+    assert "at most 366d" in str(refusal(lambda: arguments.seconds({"delay": "367d"}, "delay", arguments.MAX_DELAY)))
+
+
+@pytest.mark.parametrize("value", ["2026-12-31T08:00:00+01:00", "2026-12-31T07:00:00Z", "2026-12-31T07:00:00.000+00:00"])
+def test_a_moment_is_a_time_with_its_zone(value: str) -> None:
+    assert arguments.moment({"at": value}, "at") == datetime(2026, 12, 31, 7, tzinfo=timezone.utc)
+
+
+def test_there_need_be_no_moment() -> None:
+    assert arguments.moment({}, "at") is None
+
+
+@pytest.mark.parametrize(
+    "value", [0, True, [], {}, "", "Z", "tomorrow", "2026-12-31T08:00:00", "2026-02-30T08:00:00Z", "9999-12-31T23:59:59Z"]
+)
+def test_what_is_no_moment_or_too_far_is_bad_args(value: Any) -> None:
+    error = refusal(lambda: arguments.moment({"at": value}, "at"))
+    assert error.code == "bad_args"
+    assert str(error).startswith("at")
 
 
 @pytest.mark.parametrize("value", [0, 1, "yes", None, []])

@@ -62,7 +62,19 @@ def test_a_command_does_what_it_says(steering: FakeSteering, cmd: str, args: dic
 def test_a_put_hands_over_the_whole_job(steering: FakeSteering) -> None:
     given: dict[str, Any] = {"headers": {"a": 1}, "message_id": "m1", "content_type": "text/plain"}
     assert run(steering, "put", topic="other", body="hi", timeout=2, **given) == {"topic": "other", "message_id": "m1"}
-    assert steering.calls == [["put", {"topic": "other", "body": b"hi".hex(), "timeout": 2.0, **given}]]
+    assert steering.calls == [["put", {"topic": "other", "body": b"hi".hex(), "timeout": 2.0, "delay": None, "at": None, **given}]]
+
+
+@pytest.mark.parametrize(
+    ("said", "delay", "at"),
+    [({"delay": "10m"}, 600.0, None), ({"delay": 0}, 0.0, None), ({"at": "2026-01-31T08:00:00Z"}, None, "2026-01-31T08:00:00+00:00")],
+    ids=["delay", "none", "at"],
+)
+def test_a_put_says_when_the_job_is_due(steering: FakeSteering, said: dict[str, Any], delay: float | None, at: str | None) -> None:
+    run(steering, "put", topic="emails", body="hi", **said)
+
+    ((_put, about),) = steering.calls
+    assert (about["delay"], about["at"]) == (delay, at)
 
 
 def test_looking_is_free_for_whoever_may_connect(steering: FakeSteering) -> None:
@@ -96,6 +108,8 @@ def test_an_unknown_command_is_named_with_those_there_are(steering: FakeSteering
         ("shutdown", {"now": "yes"}),
         ("put", {"topic": "emails"}),
         ("put", {"body": "x"}),
+        ("put", {"topic": "emails", "body": "x", "delay": "soon"}),
+        ("put", {"topic": "emails", "body": "x", "delay": "1m", "at": "2026-01-31T08:00:00Z"}),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_before_anything_happens(steering: FakeSteering, cmd: str, args: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,38 @@ def test_a_job_may_have_headers_an_id_and_a_content_type(daemon: FakeDaemon) -> 
     about = daemon.calls()[0][1]
     assert (about["headers"], about["message_id"], about["content_type"]) == ({"a": "1", "b": "x=y"}, "m7", "text/plain")
     assert about["timeout"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "delay", "at"),
+    [
+        (["--delay", "10m"], 600.0, None),
+        (["--delay", "0"], 0.0, None),
+        (["--at", "2026-01-31T08:00:00+01:00"], None, "2026-01-31T07:00:00+00:00"),
+        (["--at", "2026-01-31T07:00:00Z"], None, "2026-01-31T07:00:00+00:00"),
+        (["--at", "2026-01-31T09:00"], None, "2026-01-31T07:00:00+00:00"),
+    ],
+)
+def test_a_job_may_be_due_later(daemon: FakeDaemon, options: list[str], delay: float | None, at: str | None) -> None:
+    here = environ(TZ="EET-2")  # two hours before UTC
+    assert hopctl("-s", daemon.path, "put", "emails", "hi", *options, env=here).returncode == 0
+    about = daemon.calls()[0][1]
+    due = about["at"] and datetime.fromisoformat(about["at"]).astimezone(timezone.utc).isoformat()
+    assert (about["delay"], due) == (delay, at)
+
+
+@pytest.mark.parametrize(
+    "options", [["--delay", "soon"], ["--delay", "-1m"], ["--at", "soon"], ["--at", ""], ["--delay", "1m", "--at", "2026-01-31T08:00"]]
+)
+def test_a_job_is_due_at_a_time_that_can_be_told(daemon: FakeDaemon, options: list[str]) -> None:
+    assert hopctl("-s", daemon.path, "put", "emails", "hi", *options).returncode == 2
+    assert daemon.calls() == []
+
+
+def test_a_job_cannot_be_due_later_than_the_broker_can_hold_it(daemon: FakeDaemon) -> None:
+    done = hopctl("-s", daemon.path, "put", "emails", "hi", "--delay", "400d")
+    assert done.returncode == 2
+    assert "delay is at most 366d" in done.stderr
 
 
 @pytest.mark.parametrize("size", [65_530, 70_000, 1_000_000])

@@ -1,15 +1,16 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and times as people write them."""
 
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hopd.config.ladder import STEPS
-from hopd.units import MAX_RETRY_DELAY, format_duration, format_size, parse_duration, parse_retry_delay, parse_size
+from hopd.units import MAX_RETRY_DELAY, format_duration, format_size, parse_duration, parse_moment, parse_retry_delay, parse_size
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,23 @@ def test_a_job_can_be_tried_again_after_the_ladders_longest_step_at_most() -> No
     assert parse_retry_delay("30d") == MAX_RETRY_DELAY
     with pytest.raises(ValueError, match="at most 30d, got 31d"):
         parse_retry_delay("31d")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("2026-12-31T08:00:00", None),
+        ("2026-12-31 08:00", None),
+        ("2026-12-31T08:00:00Z", timezone.utc),
+        ("2026-12-31T08:00:00.000z", timezone.utc),
+        ("2026-12-31T08:00:00-05:00", timezone(timedelta(hours=-5))),
+    ],
+)
+def test_a_moment_has_the_zone_it_was_given(text: str, zone: timezone | None) -> None:
+    assert parse_moment(text) == datetime(2026, 12, 31, 8, tzinfo=zone)
+
+
+@pytest.mark.parametrize("text", ["", "Z", "08:00", "2026-12-31T08:00:00ZZ", "2026-13-01", "tomorrow"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"isoformat|month"):
+        parse_moment(text)
