@@ -1,7 +1,7 @@
 """What belongs to the process and not to the handlers that run in it: kept, whatever these do to it.
 
-Its signals (signals.py), its standard streams (streams.py), its children (forked.py), and its life: gevent would raise a
-SystemExit or KeyboardInterrupt of any greenlet in the main one, which ends it.
+Its signals (signals.py), its standard streams (streams.py), its children (forked.py, children.py), and its life: gevent would
+raise a SystemExit or KeyboardInterrupt of any greenlet in the main one, which ends it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import TracebackType
 import gevent
 from gevent.hub import get_hub
 
-from hopd.engine import forked, streams
+from hopd.engine import children, forked, streams
 from hopd.engine.signals import Signals
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def sheltered(actions: Mapping[Number, Callable[[], object]]) -> Iterator[None]:
     forked.prepare()
     keeper = gevent.spawn(_keep, signals)
     try:
-        with streams.printing_to_the_log():
+        with streams.printing_to_the_log(), children.of_threads():
             yield
     finally:
         keeper.kill()

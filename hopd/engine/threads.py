@@ -15,12 +15,13 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import gevent
 from gevent import getcurrent, monkey
 from gevent.event import AsyncResult
-from gevent.hub import get_hub
+from gevent.hub import Hub, get_hub
 from gevent.threadpool import ThreadPool
 
 from hopd.amqp.wire import Delivery
 from hopd.aside import Aside
 from hopd.delay import Wait
+from hopd.engine import forked
 from hopd.engine.timeouts import Greenlet, JobKilled
 from hopd.errors import AlreadySettled, JobTimeout
 from hopd.job import Job
@@ -83,10 +84,7 @@ class ThreadJob(Job):
 
     def at_home(self, do: Callable[[], Result]) -> Result:
         """Have something done at home, in a greenlet, and wait for its result, in a thread."""
-        errand = _Errand(do)
-        # A greenlet, because retry and bury wait for the broker, which a callback of the hub must not.
-        self._hub.loop.run_callback_threadsafe(gevent.spawn, errand.carry_out)
-        return errand.wait()
+        return Errand(do).run_at(self._hub)
 
     def _at_home(self, settle: Callable[[], bool]) -> bool:
         return self.at_home(lambda: self._settle(settle)) if self.elsewhere() else settle()
@@ -113,8 +111,8 @@ def in_loop(function: Callable[Arguments, Result], *arguments: Arguments.args, *
     return function(*arguments, **options)
 
 
-class _Errand(Generic[Result]):
-    """Something that a thread wants done at home, and its result."""
+class Errand(Generic[Result]):
+    """Something that a thread wants done in the thread of a hub, its home, and its result."""
 
     def __init__(self, do: Callable[[], Result]) -> None:
         self._do = do
@@ -123,21 +121,22 @@ class _Errand(Generic[Result]):
         self._results: list[Result] = []
         self._error: BaseException | None = None
 
-    def carry_out(self) -> None:
-        """Do it, at home."""
+    def run_at(self, home: Hub) -> Result:
+        """Have it done, and wait for the result in the thread, which has nothing else to do."""
+        # A greenlet, because retry and bury wait for the broker, which a callback of the hub must not.
+        home.loop.run_callback_threadsafe(gevent.spawn, self._carry_out)
+        self._over.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _carry_out(self) -> None:
         try:
             self._results.append(self._do())
         except BaseException as error:  # noqa: BLE001 - it is the thread's, whatever it is, and is raised there
             self._error = error
         finally:
             self._over.release()
-
-    def wait(self) -> Result:
-        """The result, in the thread, which has nothing else to do."""
-        self._over.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
 
 
 class _Call:
@@ -155,13 +154,16 @@ class _Call:
         """In the thread: what the handler raised. Returned, because a pool takes what is raised for its own trouble, and reports it."""
         self._thread, self._greenlet = _current_thread(), getcurrent()
         RUNNING.set(self.job)
+        failure: BaseException | None = None
         try:
             self._handler(self.job)
         except BaseException as error:  # noqa: BLE001 - the worker raises it
-            return error
+            failure = error
         finally:
             RUNNING.set(None)
-        return None
+        if forked.in_child:
+            forked.leave(failure)
+        return failure
 
     @property
     def frame(self) -> FrameType | None:

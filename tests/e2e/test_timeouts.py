@@ -19,7 +19,7 @@ from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
 HANDLERS = '''
-import hashlib, os, time
+import hashlib, multiprocessing, os, signal, subprocess, time
 from gevent import monkey
 from hopd import WorkQueue
 from hopd.engine.threads import in_loop
@@ -81,6 +81,33 @@ def put(body):
     if queue is None:
         queue = WorkQueue(os.environ["BROKER"], exchange=os.environ["EXCHANGE"])
     queue.topic(os.environ["NEXT"]).put(body)
+
+
+def runs_a_program(job):
+    shout = subprocess.run(["tr", "a-z", "A-Z"], input=job.body, capture_output=True, timeout=20, check=True)
+    assert shout.stdout == job.body.upper(), shout
+    assert subprocess.check_output("echo $0; sleep 0.1", shell=True) == b"/bin/sh\\n"
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        try:
+            sleeper.wait(0.1)
+        except subprocess.TimeoutExpired:
+            sleeper.terminate()
+    assert sleeper.returncode == -signal.SIGTERM
+    assert os.system("exit 3") >> 8 == 3
+    assert os.system("kill $$") == signal.SIGTERM
+
+
+def has_children(job):
+    if not (child := os.fork()):
+        return
+    assert os.waitpid(child, 0) == (child, 0)
+    if not (child := os.fork()):
+        raise SystemExit(3)
+    assert os.waitpid(child, 0)[1] >> 8 == 3
+    sleeper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.1,))
+    sleeper.start()
+    sleeper.join()
+    assert sleeper.exitcode == 0
 
 
 def derives_a_key(job):
@@ -267,6 +294,16 @@ def test_threads_compute_and_settle_their_jobs_themselves(bench: Bench, topic_na
     bench.wait_counted(topic_name, done=20, failed=0)
     bench.wait_counted(other, buried=20, failed=0)
     assert bench.buried(other).headers[names.REASON] == "from a thread"
+
+
+@pytest.mark.parametrize("executor", ["greenlet", "thread"])
+@pytest.mark.parametrize("function", ["runs_a_program", "has_children"])
+def test_handlers_have_child_processes_and_wait_for_them(bench: Bench, topic_name: str, function: str, executor: str) -> None:
+    bench.start({topic_name: {"handler": f"jobs:{function}", "executor": executor, "concurrency": 4}})
+
+    bench.put(topic_name, *(f"order-{number}" for number in range(20)))
+
+    bench.wait_counted(topic_name, done=20, failed=0, redelivered=0)
 
 
 def test_threads_put_jobs_over_one_work_queue_that_lives_in_the_loop(bench: Bench, broker: Node, topic_name: str) -> None:
