@@ -34,10 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     workloads = [quick(each) if options.quick else each for each in compared(chosen(options.only))]
     absent = commands.absent()
-    progress = Console(stderr=True)
-    with Stage() as stage, progress.status("starting a broker") as status:
+    with Stage() as stage:
         about = _about(stage)
-        results = run(stage, workloads, options.rounds, absent, status.update)
+        results = run(stage, workloads, options.rounds, absent, Console(stderr=True, highlight=False).print)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     console.print(f"{_heading(about)}: {', '.join(f'{name} {number}' for name, number in about['versions'].items())}")
     console.print(report.table(results, workloads, absent))

@@ -42,7 +42,7 @@ def cells(results: Results, workload: Workload, contender: str) -> list[Text | s
     """The figures of one line."""
     row = Row(workload.name, contender)
     rate = figure(results, row, "rate")
-    share = ratio(results, row, workload.ceiling, "rate") if workload.ceiling else None
+    share = ratio(results, row, Row(workload.name, workload.ceiling), "rate") if workload.ceiling else None
     verdicts = [verdict(results, workload.name, target) for target in workload.targets if target.of == contender]
     return [
         f"{rate.median:,.0f}" if rate else "",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
 
 from tests.bench.figures import Sample
 from tests.bench.stage import Stage
@@ -10,19 +12,23 @@ from tests.bench.trials import trial
 from tests.bench.workloads import Row, Workload
 
 
-def rows_of(workloads: Sequence[Workload], absent: Collection[str]) -> list[tuple[Workload, Row]]:
-    """What is to be run in a round, in the order of the table."""
-    return [(workload, Row(workload.name, name)) for workload in workloads for name in workload.contenders if name not in absent]
+def plan(workloads: Sequence[Workload], rounds: int, absent: Collection[str]) -> Iterator[tuple[int, Workload, Row]]:
+    """Round, workload and row of each trial. The rounds of a group follow each other, so that what is compared is minutes apart at
+    most, and every second one goes backwards, so that what comes last in one does not in the next."""
+    for _, group in groupby(workloads, key=lambda workload: workload.group):
+        rows = [(workload, Row(workload.name, name)) for workload in group for name in workload.contenders if name not in absent]
+        for number in range(rounds):
+            for workload, row in rows if number % 2 == 0 else reversed(rows):
+                yield number, workload, row
 
 
 def run(
-    stage: Stage, workloads: Sequence[Workload], rounds: int, absent: Collection[str], say: Callable[[str], None]
+    stage: Stage, workloads: Sequence[Workload], rounds: int, absent: Collection[str], say: Callable[[str], object]
 ) -> dict[Row, list[Sample]]:
-    """All samples. Every second round goes backwards: what comes late in a round is not late in the next one."""
-    rows = rows_of(workloads, absent)
-    results: dict[Row, list[Sample]] = {row: [] for _, row in rows}
-    for number in range(rounds):
-        for workload, row in rows if number % 2 == 0 else reversed(rows):
-            say(f"round {number + 1} of {rounds}: {row.workload}, {row.contender}")
-            results[row].append(trial(stage, workload, row.contender))
+    """All samples; `say` is told how it goes on."""
+    results: dict[Row, list[Sample]] = {}
+    for number, workload, row in plan(workloads, rounds, absent):
+        began = time.monotonic()
+        results.setdefault(row, []).append(trial(stage, workload, row.contender))
+        say(f"{row.workload}, {row.contender}: round {number + 1} of {rounds}, {time.monotonic() - began:.1f} s")
     return results

@@ -53,8 +53,8 @@ class Workload:
     pace: float = 0.0
     #: The part of the jobs that pass before it is measured.
     warm_up: float = 0.1
-    #: The row whose rate is 1 in the table's column for it.
-    ceiling: Row | None = None
+    #: The contender whose rate is 1 in the table's column for it.
+    ceiling: str | None = None
 
     @property
     def idle(self) -> bool:
@@ -62,13 +62,15 @@ class Workload:
         return self.longest == 0
 
     @property
+    def group(self) -> str:
+        """Those that are alike but for a number have the same."""
+        return self.name.partition("-")[0]
+
+    @property
     def rows_compared_with(self) -> set[Row]:
         """Without which its own rows say little."""
-        return {target.against for target in self.targets if target.against} | ({self.ceiling} if self.ceiling else set())
+        return {target.against for target in self.targets if target.against}
 
-
-CEILING = Row("no-op", "ceiling")
-RAW = Row("put", "raw")
 
 #: A ratio of two runs that should be alike may differ by so much without meaning anything.
 ALIKE = 0.05
@@ -79,7 +81,7 @@ NO_OP = Workload(
     ("ceiling", "hopd", "hopd-bare", "go", "pika", "pyamqp", "aiopika", "dramatiq", "celery"),
     60_000,
     (
-        Target("rate", 0.85, CEILING),
+        Target("rate", 0.85, Row("no-op", "ceiling")),
         Target("rate", 1.3, Row("no-op", "go")),
         Target("rate", 4.0, Row("no-op", "pika")),
         Target("rate", 8.0, Row("no-op", "dramatiq")),
@@ -87,7 +89,7 @@ NO_OP = Workload(
         Target("cpu", 0.6, Row("no-op", "go"), at_most=True),
         Target("rate", 1 - ALIKE, Row("no-op", "hopd-bare")),
     ),
-    ceiling=CEILING,
+    ceiling="ceiling",
 )
 
 LARGE = Workload(
@@ -96,34 +98,34 @@ LARGE = Workload(
     ("ceiling", "hopd", "go"),
     20_000,
     body=10_000,
-    ceiling=Row("large", "ceiling"),
+    ceiling="ceiling",
 )
 
 SLEEP = Workload(
     "sleep",
     "10 ms each, concurrency 1,000",
-    ("hopd", "go"),
+    ("ceiling", "hopd", "go"),
     40_000,
-    (Target("rate", 0.65, CEILING),),
+    (Target("rate", 0.65, Row("sleep", "ceiling")),),
     concurrency=1_000,
     shortest=0.010,
     longest=0.010,
-    ceiling=CEILING,
+    ceiling="ceiling",
 )
 
 RANDOM = Workload(
     "random",
     "1-50 ms, concurrency 1,000",
-    ("hopd", "go", "aiopika", "dramatiq", "celery"),
+    ("ceiling", "hopd", "go", "aiopika", "dramatiq", "celery"),
     40_000,
-    (Target("rate", 2.0, Row("random", "go")), Target("rate", 0.5, CEILING)),
+    (Target("rate", 2.0, Row("random", "go")), Target("rate", 0.5, Row("random", "ceiling"))),
     concurrency=1_000,
     shortest=0.001,
     longest=0.050,
-    ceiling=CEILING,
+    ceiling="ceiling",
 )
 
-SPREAD = Workload("spread", "5-200 ms, concurrency 1,000", ("hopd",), 80_000, concurrency=1_000, shortest=0.005, longest=0.200)
+SPREAD = Workload("spread", "5-200 ms, concurrency 1,000", ("hopd",), 60_000, concurrency=1_000, shortest=0.005, longest=0.200)
 
 #: The long ones hold slots, which is no fault of anybody's: compared are the jobs a second for each slot that is free.
 SPREAD_LONG = replace(
@@ -152,7 +154,7 @@ def _concurrency(count: int) -> Workload:
         f"concurrency-{count}",
         f"{count:,} running, {wait * 1e3:,.0f} ms on average",
         ("hopd",),
-        max(20_000, 6 * count),
+        max(20_000, 3 * count),
         targets if count == 10_000 else (),
         concurrency=count,
         shortest=wait / 2,
@@ -165,9 +167,9 @@ PUT = Workload(
     "put 100 B, confirmed",
     ("raw", "put-one", "put-100", "put-many"),
     40_000,
-    (Target("rate", 0.7, RAW, of="put-100"), Target("rate", 0.85, RAW, of="put-many")),
+    (Target("rate", 0.7, Row("put", "raw"), of="put-100"), Target("rate", 0.85, Row("put", "raw"), of="put-many")),
     "put",
-    ceiling=RAW,
+    ceiling="raw",
 )
 
 PULL = Workload("pull", "pull and done", ("pull", "go-get"), 10_000, (Target("rate", 3.0, Row("pull", "go-get"), of="pull"),))
@@ -224,7 +226,7 @@ def quick(workload: Workload) -> Workload:
 
 def chosen(names: Sequence[str]) -> tuple[Workload, ...]:
     """The workloads of these names, or of groups of that name (`topics` is `topics-1`, `topics-10` …); all when there are none."""
-    return tuple(each for each in WORKLOADS if not names or any(each.name == name or each.name.startswith(f"{name}-") for name in names))
+    return tuple(each for each in WORKLOADS if not names or {each.name, each.group}.intersection(names))
 
 
 def compared(workloads: Sequence[Workload]) -> tuple[Workload, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.contenders import CONTENDERS
-from tests.bench.run import rows_of
+from tests.bench.run import plan
 from tests.bench.trials import KINDS
-from tests.bench.workloads import CEILING, WORKLOADS, Row, Workload, chosen, compared, quick
+from tests.bench.workloads import WORKLOADS, Row, Workload, chosen, compared, quick
 
 ROWS = {Row(each.name, contender) for each in WORKLOADS for contender in each.contenders}
 
@@ -41,11 +41,11 @@ def test_a_choice_of_nothing_that_exists_is_empty() -> None:
 
 
 def test_what_chosen_ones_are_compared_with_is_run_too() -> None:
-    # When only the random workload is chosen
-    rows = [row for _, row in rows_of(compared(chosen(["random"])), ())]
+    # When only that with the most topics is chosen
+    others = [each for each in compared(chosen(["topics-1000"])) if each.name != "topics-1000"]
 
-    # Then the ceiling is measured as well, and nothing else of its workload
-    assert [row for row in rows if row.workload != "random"] == [CEILING]
+    # Then what it is compared with is measured as well, and nothing is asked of that
+    assert [(each.name, each.contenders, each.targets) for each in others] == [("topics-1", ("hopd",), ())]
 
 
 def test_nothing_is_added_to_what_is_complete() -> None:
@@ -53,7 +53,20 @@ def test_nothing_is_added_to_what_is_complete() -> None:
 
 
 def test_a_contender_that_is_absent_is_not_run() -> None:
-    assert all(row.contender != "celery" for _, row in rows_of(WORKLOADS, {"celery"}))
+    assert all(row.contender != "celery" for _, _, row in plan(WORKLOADS, 1, {"celery"}))
+
+
+def test_the_rounds_of_what_is_compared_follow_each_other_and_turn() -> None:
+    rows = [(number, row.workload) for number, _, row in plan(chosen(["start", "waiting"]), 2, ())]
+
+    assert rows == [
+        (0, "start"),
+        (1, "start"),
+        (0, "waiting-1000"),
+        (0, "waiting-100000"),
+        (1, "waiting-100000"),
+        (1, "waiting-1000"),
+    ]
 
 
 def test_a_quick_look_takes_fewer_jobs_but_not_where_their_number_is_the_point() -> None:
