@@ -5,6 +5,7 @@ Nothing here imports gevent, pika, pydantic, yaml or rich: whoever types hopctl 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -176,8 +177,15 @@ def main() -> int:
     except (click.Abort, KeyboardInterrupt):
         return outcome.INTERRUPTED
     except OSError as error:
+        _give_up_stdout()
         return outcome.fail(job.CANNOT_READ, f"cannot print the answer: {error.strerror or error}", as_json)
     return int(code or outcome.OK)
+
+
+def _give_up_stdout() -> None:
+    """What could not be written would be tried again at the end of the process, which would then end with 120."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(

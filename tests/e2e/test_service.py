@@ -154,7 +154,7 @@ def test_two_instances_survive_a_kill_and_drain_when_stopped(
 
 def test_a_config_that_cannot_be_used_is_not_tried_again(start: Callable[[str], Service]) -> None:
     # Given a config with a mistake
-    service = start("topics: {emails: {handler: nosuch.module:send}}")
+    service = start("broker: {url: 'amqp://127.0.0.1:9/'}\ntopics: {emails: {handler: nosuch.module:send}}")
     # When supervisor starts hopd
     wait_until(lambda: service.log().count("exit status 78; expected") == 2, 60, "both instances have left")
     # Then it stays away, and its log says what is wrong
@@ -163,5 +163,5 @@ def test_a_config_that_cannot_be_used_is_not_tried_again(start: Callable[[str], 
     assert "spawned: 'hopd-00'" in service.log()
     assert service.log().count("spawned: 'hopd-00'") == 1
     said = (service.directory / "hopd-00.log").read_text()
-    assert "hopd.yaml:1:" in said
+    assert "hopd.yaml:2:" in said
     assert "there is no module nosuch" in said
