@@ -34,6 +34,7 @@ main()
 MAY_LOOK = {
     "demo/picture.py",
     "broker/clock.py",  # messages expire in time also over a restart; when it is set back it stands still
+    "control/arguments.py",  # whether the moment that hopctl put names lies within what a job can wait
     "delay.py",  # when delayed jobs are due, which travels from machine to machine; a wrong clock makes none wait longer
     "message.py",
     "topic.py",
