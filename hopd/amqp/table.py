@@ -21,6 +21,10 @@ class TableError(ValueError):
     """A table that cannot be decoded, or a value that no field type can hold."""
 
 
+class Long(int):
+    """A number that goes out with 64 bits however small it is: clients of statically typed languages look at that."""
+
+
 _FIXED: dict[bytes, struct.Struct] = {
     b"b": struct.Struct(">b"),
     b"B": struct.Struct(">B"),
@@ -36,8 +40,13 @@ _FIXED: dict[bytes, struct.Struct] = {
 }
 
 
-def decode_table(data: bytes, offset: int, depth: int = 0) -> tuple[dict[str | bytes, Any], int]:
-    """The table at `offset` and the offset behind it. Keys and texts that are not UTF-8 stay bytes."""
+def decode_table(
+    data: bytes, offset: int, depth: int = 0, *, encodings: dict[str | bytes, bytes] | None = None
+) -> tuple[dict[str | bytes, Any], int]:
+    """The table at `offset` and the offset behind it. Keys and texts that are not UTF-8 stay bytes.
+
+    `encodings` is filled with each value as it came, type mark included, for who wants to send it on so.
+    """
     end = _end(data, offset)
     offset += 4
     result: dict[str | bytes, Any] = {}
@@ -47,6 +56,8 @@ def decode_table(data: bytes, offset: int, depth: int = 0) -> tuple[dict[str | b
             raise TableError("a key runs past the end of its table")
         key = _text(data[offset + 1 : stop])
         result[key], offset = _decode_value(data, stop, end, depth)
+        if encodings is not None:
+            encodings[key] = data[stop:offset]
     if offset != end:
         raise TableError("a value runs past the end of its table")
     return result, end
@@ -130,8 +141,12 @@ def _timestamp(seconds: int) -> datetime | int:
 
 def encode_table(table: Mapping[Any, Any], depth: int = 0) -> bytes:
     """A table of str, bytes, bool, int, float, Decimal, datetime, None, list and mapping values; `TableError` for others."""
-    body = b"".join(_short(key) + encode_value(value, depth) for key, value in table.items())
-    return struct.pack(">I", len(body)) + body
+    return _sized(b"".join(_short(key) + encode_value(value, depth) for key, value in table.items()))
+
+
+def encode_fields(fields: Mapping[Any, bytes]) -> bytes:
+    """A table of values that are encoded already."""
+    return _sized(b"".join(_short(key) + value for key, value in fields.items()))
 
 
 def encode_value(value: Any, depth: int = 0) -> bytes:
@@ -143,7 +158,7 @@ def encode_value(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, bool):
         return b"t\x01" if value else b"t\x00"
     if isinstance(value, int):
-        return _integer(value)
+        return struct.pack(">cq", b"l", value) if isinstance(value, Long) else _integer(value)
     if isinstance(value, float):
         return struct.pack(">cd", b"d", _finite(value))
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -212,4 +227,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _long(kind: bytes, raw: bytes) -> bytes:
-    return kind + struct.pack(">I", len(raw)) + raw
+    return kind + _sized(raw)
+
+
+def _sized(raw: bytes) -> bytes:
+    return struct.pack(">I", len(raw)) + raw

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from hopd import names
+from hopd.amqp.table import Long
 from hopd.broker.carbon import CC, carbon_keys
 from hopd.broker.headers import split
 from hopd.broker.model import Message
@@ -56,7 +57,7 @@ def returns_by_itself(deaths: Iterable[Mapping[Any, Any]], queue: str) -> bool:
 def counted(message: Message, delivery_count: int) -> Message:
     """The message as a quorum queue delivers it that got it back so often."""
     parts = split(message.properties)
-    parts.headers[names.DELIVERY_COUNT] = delivery_count
+    parts.headers[names.DELIVERY_COUNT] = Long(delivery_count)
     return message.carrying(parts.join())
 
 
@@ -68,9 +69,9 @@ def _record(headers: dict[Any, Any], record: dict[str, Any]) -> list[dict[Any, A
     others = _grouped(deaths if isinstance(deaths, list) else ())
     same = others.pop((record["queue"], record["reason"]), None)
     if same is None:
-        same = {"count": 1, **record}
+        same = {"count": Long(1), **record}
     else:
-        same["count"] = _count(same) + 1
+        same["count"] = Long(_count(same) + 1)
     headers[names.DEATHS] = all_of_them = [same, *others.values()]
     return all_of_them
 
@@ -80,7 +81,8 @@ def _grouped(deaths: Iterable[Any]) -> dict[tuple[Any, Any], dict[Any, Any]]:
     grouped: dict[tuple[Any, Any], dict[Any, Any]] = {}
     for death in deaths:
         if isinstance(death, dict):
-            grouped.setdefault((str(death.get("queue")), str(death.get("reason"))), dict(death))
+            named = (str(death.get("queue")), str(death.get("reason")))
+            grouped.setdefault(named, death | {"count": Long(_count(death))} if "count" in death else dict(death))
     return grouped
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hopd.amqp.table import TableError, decode_table, encode_table
+from hopd.amqp.table import TableError, decode_table, encode_fields, encode_value
 
 # Flags of basic's properties, in the order of their values (AMQP 0-9-1 §4.2.6.1).
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS = 1 << 15, 1 << 14, 1 << 13
@@ -23,12 +23,19 @@ class Split:
     _before: bytes = b""
     _between: bytes = b""
     _behind: bytes = b""
+    #: The headers that came, and each as it was encoded.
+    _came: dict[Any, Any] = field(default_factory=dict)
+    _encodings: dict[str | bytes, bytes] = field(default_factory=dict)
 
     def join(self) -> bytes:
         """Raw properties again."""
         flags = self._flags | (_HEADERS if self.headers else 0) | (_EXPIRATION if self.expiration else 0)
-        headers = encode_table(self.headers) if self.headers else b""
+        headers = encode_fields({name: self._encoded(name, value) for name, value in self.headers.items()}) if self.headers else b""
         return flags.to_bytes(2, "big") + self._before + headers + self._between + self.expiration + self._behind
+
+    def _encoded(self, name: Any, value: Any) -> bytes:
+        """As it came, where it is what it was: there are several types for one number, and some clients tell them apart."""
+        return self._encodings[name] if name in self._came and self._came[name] is value else encode_value(value)
 
 
 def split(raw: bytes) -> Split:
@@ -45,14 +52,15 @@ def _split(raw: bytes) -> Split:
     for flag in (_CONTENT_TYPE, _CONTENT_ENCODING):
         stop = _behind_text(raw, stop, flags & flag)
     before = raw[start:stop]
-    headers, stop = decode_table(raw, stop) if flags & _HEADERS else ({}, stop)
+    encodings: dict[str | bytes, bytes] = {}
+    headers, stop = decode_table(raw, stop, encodings=encodings) if flags & _HEADERS else ({}, stop)
     start = stop
     stop += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
     for flag in (_CORRELATION_ID, _REPLY_TO):
         stop = _behind_text(raw, stop, flags & flag)
     between = raw[start:stop]
     start, stop = stop, _behind_text(raw, stop, flags & _EXPIRATION)
-    return Split(headers, raw[start:stop], flags & ~(_HEADERS | _EXPIRATION), before, between, raw[stop:])
+    return Split(dict(headers), raw[start:stop], flags & ~(_HEADERS | _EXPIRATION), before, between, raw[stop:], headers, encodings)
 
 
 def _behind_text(raw: bytes, offset: int, present: int) -> int:

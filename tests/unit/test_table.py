@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hopd.amqp.table import MAX_DEPTH, TableError, decode_table, encode_table
+from hopd.amqp.table import MAX_DEPTH, Long, TableError, decode_table, encode_fields, encode_table, encode_value
 
 WHOLE_SECONDS = st.integers(0, 253402300799).map(lambda seconds: datetime.fromtimestamp(seconds, timezone.utc))
 DECIMALS = st.builds(lambda digits, places: Decimal(digits).scaleb(-places), st.integers(-(2**31), 2**31 - 1), st.integers(0, 255))
@@ -237,3 +237,17 @@ def list_of_itself() -> dict[str, Any]:
 def test_what_no_field_can_hold_is_refused(table: dict[Any, Any]) -> None:
     with pytest.raises(TableError):
         encode_table(table)
+
+
+def test_each_value_can_be_had_as_it_came() -> None:
+    encodings: dict[str | bytes, bytes] = {}
+
+    table, _ = decode_table(b"\0\0\0\x09\x01aU\0\x05\x01bb\x07", 0, encodings=encodings)
+
+    assert (table, encodings) == ({"a": 5, "b": 7}, {"a": b"U\0\x05", "b": b"b\x07"})
+    assert encode_fields(encodings) == b"\0\0\0\x09\x01aU\0\x05\x01bb\x07"
+
+
+def test_a_long_number_is_long_however_small_it_is() -> None:
+    assert encode_value(Long(1)) == b"l" + bytes(7) + b"\1"
+    assert encode_value(1) == b"I" + bytes(3) + b"\1"
