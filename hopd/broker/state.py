@@ -195,6 +195,8 @@ class State:
         if self._queues.get(name) is None:
             return 0
         found = self._queues.find(owner, name)
+        if found.options.kind == QUORUM and (if_empty or if_unused):
+            raise _undeletable(name, "if-unused" if if_unused else "if-empty")
         if if_empty and found.ready.count:
             raise Refused(Code.PRECONDITION_FAILED, f"queue '{name}' in vhost '/' not empty")
         if if_unused and len(found.consumers):
@@ -378,6 +380,11 @@ def _check_may_consume(queue: Queue, channel: Channel, exclusive: bool) -> None:
     in_use = queue.consumers.exclusive or (exclusive and (len(queue.consumers) > 0 or queue.options.single_active))
     if in_use:
         raise Refused(Code.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '/' in exclusive use")
+
+
+def _undeletable(queue: str, flag: str) -> Refused:
+    text = f"cannot delete queue '{queue}' in vhost '/'. queue.delete operations with {flag} flag set are not supported by quorum queues"
+    return Refused(Code.NOT_IMPLEMENTED, text)
 
 
 def _timed_out(channel: Channel, timeout: float) -> Refused:

@@ -12,6 +12,7 @@ from tests.contract.client import (
     Inbox,
     get,
     get_all,
+    hung_up,
     publish,
     put,
     ready,
@@ -206,6 +207,15 @@ def test_a_queue_that_holds_messages_is_not_deleted_if_empty_is_asked_for(client
         channel.queue_delete(queue, if_empty=True)
 
     assert get_all(client.channel, queue) == [b"0"]
+
+
+@pytest.mark.parametrize("flag", ["if_unused", "if_empty"])
+def test_a_quorum_queue_is_deleted_without_conditions(client: Client, flag: str) -> None:
+    queue = client.quorum_queue()
+
+    words = f"queue.delete operations with {flag.replace('_', '-')} flag set are not supported by quorum queues"
+    with hung_up(client.channel, 540, f"NOT_IMPLEMENTED - cannot delete queue '{queue}' in vhost '/'. {words}"):
+        client.channel.queue_delete(queue, **{flag: True})
 
 
 def test_an_unused_and_empty_queue_is_deleted_if_that_is_asked_for(client: Client, channel: Channel) -> None:
