@@ -72,7 +72,7 @@ def _record(headers: dict[Any, Any], record: dict[str, Any]) -> list[dict[Any, A
         same = {"count": Long(1), **record}
     else:
         same["count"] = Long(_count(same) + 1)
-    headers[names.DEATHS] = all_of_them = [same, *others.values()]
+    headers[names.DEATHS] = all_of_them = [same, *reversed(others.values())]  # turned round each time, as RabbitMQ does
     return all_of_them
 
 
