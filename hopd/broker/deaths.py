@@ -72,7 +72,8 @@ def _record(headers: dict[Any, Any], record: dict[str, Any]) -> list[dict[Any, A
         same = {"count": Long(1), **record}
     else:
         same["count"] = Long(_count(same) + 1)
-    headers[names.DEATHS] = all_of_them = [same, *reversed(others.values())]  # turned round each time, as RabbitMQ does
+    # RabbitMQ turns the others round each time, and so overlooks some circles, which then go on for ever. Not here.
+    headers[names.DEATHS] = all_of_them = [same, *others.values()]
     return all_of_them
 
 

@@ -143,17 +143,18 @@ def test_the_last_death_comes_first(client: Client, channel: Channel, graveyard:
     assert first(dead) == ("", queue, "expired")
 
 
-def test_with_each_death_the_order_of_those_before_is_turned_round(client: Client, channel: Channel, graveyard: str) -> None:
-    queues = [graveyard]
-    for _ in range(4):
-        queues.insert(0, client.queue(to(queues[0])))
-    first_one, second, third, fourth, _ = queues
-    put(channel, first_one, b"0")
+def test_whatever_came_before_the_last_death_comes_first(client: Client, channel: Channel, graveyard: str) -> None:
+    third = client.queue(to(graveyard))
+    second = client.queue(to(third))
+    queue = client.queue(to(second))
+    put(channel, queue, b"0")
 
-    for queue in queues[:4]:
-        refuse(channel, queue)
+    for each in (queue, second, third):
+        refuse(channel, each)
 
-    assert [each["queue"] for each in deaths(take(channel, graveyard))] == [fourth, second, first_one, third]
+    last, *others = [each["queue"] for each in deaths(take(channel, graveyard))]
+    assert last == third
+    assert sorted(others) == sorted([queue, second])  # RabbitMQ has them in an order of its own
 
 
 def test_deaths_of_one_kind_are_counted(client: Client, channel: Channel) -> None:

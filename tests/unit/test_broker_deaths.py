@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,6 +194,20 @@ def test_a_message_that_somebody_rejected_on_its_way_may_come_again() -> None:
     assert returns_by_itself(expired, "q")
     assert returns_by_itself(deaths, "wait")
     assert not returns_by_itself(expired, "elsewhere")
+
+
+@pytest.mark.timeout(20)
+def test_a_circle_of_full_queues_ends_also_for_what_was_rejected_before_it() -> None:
+    client = PureBroker().channel()
+    client.declare(x_dead_letter_exchange="", x_dead_letter_routing_key="a")
+    client.declare("a", x_max_length=0, x_dead_letter_exchange="", x_dead_letter_routing_key="b")
+    client.declare("b", x_max_length=0, x_dead_letter_exchange="", x_dead_letter_routing_key="a")
+    client.publish(b"a")
+    client.get()
+
+    client.reject(1)
+
+    assert client.broker.state.messages == 0
 
 
 def test_a_long_chain_of_full_queues_is_no_deep_call() -> None:
