@@ -91,6 +91,12 @@ def fill(url: str, queues: Sequence[str], jobs: int, size: int) -> None:
     with RawChannel(url) as channel:
         for queue in queues:
             channel.declare(queue)
+    add(url, queues, jobs, size)
+
+
+def add(url: str, queues: Sequence[str], jobs: int, size: int) -> None:
+    """The same for queues that are there, without emptying them."""
+    with RawChannel(url) as channel:
         RawPublisher(channel, queues).publish(itertools.repeat(bytes(size), jobs))
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 from tests.bench import measure
-from tests.bench.contenders import CONTENDERS, POLICY, daemon
+from tests.bench.contenders import CONTENDERS, daemon
 from tests.bench.figures import Sample
 from tests.bench.order import Order
-from tests.bench.publish import fill, pace
+from tests.bench.publish import add, fill, pace
 from tests.bench.stage import PATIENCE, Reports, Stage
 from tests.bench.workloads import Kind, Metric, Workload
 from tests.support.process import Process
 from tests.support.waiting import wait_until
 
-#: The part of the jobs after which measuring ends: before the contender runs dry.
-END = 0.9
+#: The part of the jobs after which measuring begins, and after which it ends.
+BEGIN, END = 0.1, 0.9
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def ordered(stage: Stage, workload: Workload, name: str) -> Iterator[tuple[Order
                 queue=queues_of(workload, name)[0],
                 report=reports.path,
                 jobs=jobs,
-                first=max(1, int(jobs * workload.warm_up)),
+                first=max(1, int(jobs * BEGIN)),
                 last=int(jobs * END),
                 concurrency=workload.concurrency,
                 prefetch=contender.prefetch(workload),
@@ -68,19 +69,22 @@ def put(stage: Stage, workload: Workload, contender: str) -> Sample:
         return timed(CONTENDERS[contender].start(stage, order, [order.queue]), order, reports)
 
 
-def resume(stage: Stage, workload: Workload, contender: str) -> Sample:
-    """Let a daemon loose that has been started paused: opening many channels is not measured."""
+def thaw(stage: Stage, workload: Workload, contender: str) -> Sample:
+    """Stop its clock once it consumes, fill the queues, and let it go on: opening many channels is not measured."""
     queues = queues_of(workload, contender)
     with ordered(stage, workload, contender) as (order, reports):
-        fill(order.url, queues, order.jobs, workload.body)
-        hopd = daemon(stage, order, queues, {**POLICY, "paused": True})
-        wait_until(lambda: _channels(stage) == len(queues), PATIENCE, f"all channels are open: {hopd.process.describe()}")
-        hopd.control.call("resume", {"topics": queues})
-        return timed(hopd.process, order, reports)
+        fill(order.url, queues, 0, 0)
+        process = CONTENDERS[contender].start(stage, order, queues)
+        wait_until(lambda: _consumed(stage, queues), PATIENCE, f"all queues are consumed by {process.describe()}")
+        process.signal(signal.SIGSTOP)
+        add(order.url, queues, order.jobs, workload.body)
+        process.signal(signal.SIGCONT)
+        return timed(process, order, reports)
 
 
-def _channels(stage: Stage) -> int:
-    return int(stage.node.eval("length(rabbit_channel:list())"))
+def _consumed(stage: Stage, queues: Sequence[str]) -> bool:
+    found = stage.node.list_queues()
+    return all(found[queue].consumers for queue in queues)
 
 
 def paced(stage: Stage, workload: Workload, contender: str) -> Sample:
@@ -89,7 +93,7 @@ def paced(stage: Stage, workload: Workload, contender: str) -> Sample:
     with ordered(stage, workload, contender) as (order, reports):
         fill(order.url, [queue], 0, 0)
         process = CONTENDERS[contender].start(stage, order, [queue])
-        wait_until(lambda: stage.node.list_queues()[queue].consumers, PATIENCE, f"the queue is consumed by {process.describe()}")
+        wait_until(lambda: _consumed(stage, [queue]), PATIENCE, f"the queue is consumed by {process.describe()}")
         pacer = Thread(target=pace, args=(order.url, queue, order.jobs, workload.body, workload.pace))
         pacer.start()
         try:
@@ -155,8 +159,8 @@ KINDS: Mapping[Kind, Callable[[Stage, Workload, str], Sample]] = {
     "consume": consume,
     "paced": paced,
     "put": put,
-    "resume": resume,
     "start": start,
+    "thaw": thaw,
     "waiting": waiting,
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 #: How a workload is run, see `trials`.
-Kind: TypeAlias = Literal["consume", "resume", "paced", "put", "start", "waiting"]
+Kind: TypeAlias = Literal["consume", "thaw", "paced", "put", "start", "waiting"]
 
 #: What a figure says; `figures.METRICS` has unit and form of each.
 Metric: TypeAlias = Literal["rate", "slot_rate", "cpu", "rss", "p50", "p99", "seconds"]
@@ -51,8 +51,6 @@ class Workload:
     long: float = 0.0
     #: Jobs a second that are put while they are consumed; 0: all at once.
     pace: float = 0.0
-    #: The part of the jobs that pass before it is measured.
-    warm_up: float = 0.1
     #: The contender whose rate is 1 in the table's column for it.
     ceiling: str | None = None
 
@@ -139,11 +137,9 @@ SPREAD_LONG = replace(
 
 
 def _topics(count: int) -> Workload:
-    """Half of the jobs pass before it is measured: else opening a thousand topics and starting their workers would be."""
     targets = (Target("cpu", 1.3, Row("topics-1", "hopd"), at_most=True),) if count == 1_000 else ()
     title = f"no-op, {count:,} topic{'s' if count > 1 else ''}"
-    concurrency = max(10, 500 // count)
-    return Workload(f"topics-{count}", title, ("hopd",), 80_000, targets, "resume", topics=count, concurrency=concurrency, warm_up=0.5)
+    return Workload(f"topics-{count}", title, ("hopd",), 80_000, targets, "thaw", topics=count, concurrency=max(10, 500 // count))
 
 
 def _concurrency(count: int) -> Workload:
