@@ -151,6 +151,11 @@ class Consumer:
             self._greenlet.join()
 
     @property
+    def under_way(self) -> bool:
+        """Whether it consumes, or would if it were not paused."""
+        return self._life.state in ("consuming", "paused")
+
+    @property
     def running(self) -> int:
         """How many jobs run now."""
         return self._workers.running

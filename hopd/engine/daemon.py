@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -41,6 +42,9 @@ STOPPED_AS_ASKED, FORCED = 0, 1
 #: How long `pause` waits for the broker to stop delivering, and the end for the last words on each connection. Seconds.
 SETTLE_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 2.0
+
+#: How long a topic that cannot be consumed keeps the daemon from taking what it has by then for all that it will have. Seconds.
+SETTLE_IN_TIMEOUT = 60.0
 
 
 class Control(Protocol):
@@ -107,6 +111,7 @@ class Daemon:
             if self._watchdog is not None:
                 self._watchdog.start()
             self._start_topics()
+            self._settle_in()
             self._wait_for_the_end()
             self._drain()
             self._disconnect()
@@ -137,6 +142,17 @@ class Daemon:
             self._life.move("started")
         about = {"event": "started", "config": self._loaded.path, "topics": len(self._consumers), "version": __version__}
         LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._consumers), self._loaded.path, extra=about)
+
+    def _settle_in(self) -> None:
+        """Once every topic is under way, have what is there by then left out when garbage is looked for: it is there for good.
+
+        With 1,000 topics it is 300,000 objects, and looking through them took a third of the CPU that their jobs cost.
+        """
+        self._wait_until(self._is_under_way, monotonic() + SETTLE_IN_TIMEOUT)
+        gc.freeze()
+
+    def _is_under_way(self) -> bool:
+        return self._leaving is not None or all(consumer.under_way for consumer in self._consumers.values())
 
     def _wait_for_the_end(self) -> None:
         while self._leaving is None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.support.channels import channel_pids
-from tests.support.daemon import Daemon, handler, put, wait_empty, wait_ready
+from tests.support.daemon import PATIENCE, Daemon, handler, put, wait_empty, wait_ready
 from tests.support.node import Node
 from tests.support.process import Processes
+from tests.support.waiting import wait_until
 
 Start = Callable[..., Daemon]
 
@@ -41,6 +42,22 @@ def test_a_handler_of_any_kind_gets_every_job(start: Start, broker: Node, topic_
     assert daemon.leave() == 0
     assert (daemon.ledger.lost(), daemon.ledger.duplicates()) == (set(), 0)
     wait_empty(broker, *topics)
+
+
+def test_what_a_daemon_has_once_its_topics_run_is_not_looked_through_for_garbage(
+    start: Start, broker: Node, topic_name: str, tmp_path: Path
+) -> None:
+    # Given a handler that tells how many objects the collector leaves alone
+    frozen = tmp_path / "frozen"
+    (tmp_path / "telling.py").write_text(f"import gc\ndef tell(job): open({str(frozen)!r}, 'w').write(str(gc.get_freeze_count()))\n")
+    daemon = start({topic_name: {"handler": "telling:tell"}}, import_path=["."]).wait_consuming()
+
+    def told() -> int:
+        daemon.hopctl("put", topic_name, "tell")
+        return int(frozen.read_text() or 0) if frozen.exists() else 0
+
+    # Then soon it is nearly everything there is
+    assert wait_until(told, PATIENCE, "the objects are left alone") > 10_000
 
 
 def test_an_operator_can_put_jobs_that_are_due_later(start: Start, topic_name: str) -> None:
