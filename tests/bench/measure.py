@@ -34,9 +34,10 @@ def resident(pid: int) -> int:
 
 def peak(pid: int) -> int:
     """The most bytes that each of the family ever had in memory, added up."""
-    return sum(_peak(Path(f"/proc/{member.pid}/status").read_text()) for member in family(pid))
+    return sum(peak_in(Path(f"/proc/{member.pid}/status").read_text()) for member in family(pid))
 
 
-def _peak(status: str) -> int:
+def peak_in(status: str) -> int:
+    """The high-water mark in a process's `status` file, in bytes."""
     found = _PEAK.search(status)
     return int(found[1]) * 1024 if found else 0  # a zombie has no memory
