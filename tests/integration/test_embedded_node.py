@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ node.start()
 node.wait_ready()
 if sys.argv[1] == "frozen":
     node.freeze()
-print("pid", node.pid, flush=True)
+print("pid", node.pid, node.home, flush=True)
 time.sleep(600)
 """
 
@@ -45,13 +46,15 @@ def put(node: EmbeddedNode, queue: str) -> None:
 @pytest.mark.parametrize("state", ["running", "frozen"])
 def test_a_node_does_not_outlive_a_killed_owner(processes: Processes, state: str) -> None:
     owner = processes.python("-c", ORPHAN, state)
-    pid = int(owner.wait_for(r"pid (\d+)", timeout=60)[1])
+    found = owner.wait_for(r"pid (\d+) (\S+)", timeout=60)
+    pid, home = int(found[1]), found[2]
     assert psutil.pid_exists(pid)
 
     owner.kill()
     owner.wait()
 
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 20, "the node is gone")
+    shutil.rmtree(home)  # it is left to whoever looks into it
 
 
 def test_closing_leaves_no_process_no_port_and_no_file(node: EmbeddedNode) -> None:
