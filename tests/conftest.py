@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.support import broker as support
 from tests.support.embedded import EmbeddedNode
 from tests.support.ledger import Ledger
 from tests.support.node import Node, OwnNode
+from tests.support.node_control import NodeControl
+from tests.support.private_node import PrivateNode
 from tests.support.process import ROOT, Processes
 from tests.support.proxy import Proxy
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hopd.demo.node import PrivateNode
+from tests.support.private_node import PrivateNode
 from tests.support.process import Process, Processes
 from tests.support.waiting import wait_until
 

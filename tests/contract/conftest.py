@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from hopd.demo.node import PrivateNode
 from tests.contract.client import Channel, Client
 from tests.contract.wire import Wire
 from tests.support.broker import BROKERS, START_TIMEOUT
 from tests.support.embedded import EmbeddedNode
 from tests.support.node import Node, OwnNode
+from tests.support.private_node import PrivateNode
 
 #: How long a client of `own_broker` may keep a delivery. Milliseconds.
 CONSUMER_TIMEOUT = 1000

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from pika.exceptions import ChannelClosedByBroker, NackError
 
-from hopd.demo.node_control import NodeControl
 from tests.contract.client import PATIENCE, Channel, Client, Given, get, put, ready, settle
 from tests.support.embedded import EmbeddedNode
+from tests.support.node_control import NodeControl
 from tests.support.waiting import wait_until
 
 SEEDS = range(12)

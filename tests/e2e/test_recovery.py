@@ -15,11 +15,11 @@ from typing import Any
 import pika
 import pytest
 
-from hopd.demo.node import free_port
 from tests.support.channels import break_channel, channel_pids
 from tests.support.daemon import Daemon, handler, put, wait_empty
 from tests.support.library import work_queue
 from tests.support.node import Node, OwnNode
+from tests.support.private_node import free_port
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until

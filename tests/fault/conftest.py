@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
+from tests.support.node_control import NodeControl
+from tests.support.private_node import PrivateNode
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from time import monotonic
 
 import pytest
 
-from hopd.demo.node import PrivateNode
 from hopd.errors import ControlError
 from tests.support.daemon import Daemon, handler, put
+from tests.support.private_node import PrivateNode
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

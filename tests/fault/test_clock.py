@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, put_on, wait_empty
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
 from tests.support.process import ROOT, Process, Processes
 from tests.support.stamp import stamped
 from tests.support.waiting import wait_until

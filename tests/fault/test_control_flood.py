@@ -12,10 +12,10 @@ from statistics import median
 from time import monotonic
 
 from hopd import Topic
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 from tests.support.stamp import stamped
 from tests.support.waiting import wait_until

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 from hopd import PullTimeout, PutError, Topic
-from hopd.demo.node import PrivateNode
 from tests.support.ledger import Ledger
 from tests.support.library import work_queue
+from tests.support.private_node import PrivateNode
 from tests.support.stamp import stamped
 from tests.support.waiting import wait_until
 

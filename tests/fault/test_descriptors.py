@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, put, wait_empty
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

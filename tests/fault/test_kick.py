@@ -8,8 +8,8 @@ from time import monotonic
 from hopd import WorkQueue, names
 from hopd.browse import Browser
 from hopd.buried import PAGE
-from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

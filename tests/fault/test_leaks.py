@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from hopd import Message, Topic, WorkQueue
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.fault import census
 from tests.fault.census import Census
 from tests.support.hopd_process import HopdProcess
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
+from tests.support.private_node import PrivateNode
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

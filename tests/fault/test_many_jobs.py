@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hopd import Message
-from hopd.demo.node import PrivateNode
 from tests.support.daemon import Daemon, handler, put, wait_ready
 from tests.support.library import work_queue
+from tests.support.private_node import PrivateNode
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

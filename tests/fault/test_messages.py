@@ -11,10 +11,10 @@ import pytest
 
 from hopd import WorkQueue
 from hopd.amqp import frames
-from hopd.demo.node import PrivateNode
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import OVER, Daemon, handler, put_on, wait_empty
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
+from tests.support.private_node import PrivateNode
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

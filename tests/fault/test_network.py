@@ -9,10 +9,10 @@ from time import monotonic
 import pytest
 
 from hopd import Message
-from hopd.demo.node_control import NodeControl
 from tests.fault.handlers import LENGTH, body_of
 from tests.support.daemon import Daemon, put, wait_empty
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until

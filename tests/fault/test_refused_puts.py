@@ -6,9 +6,9 @@ from time import monotonic
 
 from hopd import PutRefused, Topic
 from hopd.amqp.confirms import RENEW_AFTER
-from hopd.demo.node_control import NodeControl
 from tests.support.channels import channel_pids
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
 from tests.support.waiting import wait_until
 
 FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hopd.demo.node_control import NodeControl
 from tests.support.daemon import Daemon, handler, put, wait_empty
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

@@ -20,10 +20,10 @@ from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Backoff, Link
 from hopd.amqp.topology import QueueSpec
 from hopd.amqp.wire import Delivery
-from hopd.demo.node_control import NodeControl, QueueDepth
 from hopd.errors import BrokerRefused, BrokerTimeout, ChannelLost
 from tests.support.library import work_queue
 from tests.support.node import Node
+from tests.support.node_control import NodeControl, QueueDepth
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 

@@ -15,8 +15,8 @@ from hopd import WorkQueue
 from hopd.broker.server import Broker
 from hopd.cli import drain as command
 from hopd.cli import exitcodes
-from hopd.demo.node_control import NodeControl
 from tests.support.broker import unique_name
+from tests.support.node_control import NodeControl
 from tests.support.process import Processes
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)

@@ -10,8 +10,8 @@ import pika
 import psutil
 import pytest
 
-from hopd.demo.node_control import NodeFailed, QueueDepth
 from tests.support.embedded import EmbeddedNode
+from tests.support.node_control import NodeFailed, QueueDepth
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 

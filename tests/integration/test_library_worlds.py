@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hopd.demo.node_control import NodeControl, QueueDepth
 from tests.support import worlds
 from tests.support.node import Node
+from tests.support.node_control import NodeControl, QueueDepth
 from tests.support.process import ROOT, Processes
 
 #: Of tests/integration.

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hopd.demo import node as node_module
-from hopd.demo.node import NoRabbitMQ, PrivateNode, find_server, free_port
-from hopd.demo.node_control import NodeControl, NodeFailed, QueueDepth
+from tests.support import private_node
+from tests.support.node_control import NodeControl, NodeFailed, QueueDepth
+from tests.support.private_node import NoRabbitMQ, PrivateNode, find_server, free_port
 from tests.support.process import Processes
 from tests.support.waiting import wait_until
 
 ORPHAN = """
 import sys, time
-from hopd.demo.node import PrivateNode
+from tests.support.private_node import PrivateNode
 node = PrivateNode()
 node.start()
 node.wait_ready()
@@ -170,7 +170,7 @@ def test_a_free_port_is_below_those_of_outgoing_connections() -> None:
 
 
 def test_without_rabbitmq_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(node_module, "_SERVER", str(tmp_path / "rabbitmq-server"))
+    monkeypatch.setattr(private_node, "_SERVER", str(tmp_path / "rabbitmq-server"))
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(NoRabbitMQ, match="apt-get install rabbitmq-server"):

@@ -9,10 +9,10 @@ from time import monotonic
 import pytest
 
 from hopd import Job, Topic, WorkQueue, names
-from hopd.demo.node_control import NodeControl
 from tests.support.channels import break_channel
 from tests.support.library import work_queue
 from tests.support.node import Node
+from tests.support.node_control import NodeControl
 from tests.support.waiting import wait_until
 
 #: How often RabbitMQ may take a job back before it gives up on it.

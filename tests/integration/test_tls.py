@@ -13,9 +13,9 @@ import pytest
 
 from hopd import BrokerRefused, BrokerUnreachable, WorkQueue
 from hopd.amqp.endpoint import Tls
-from hopd.demo.node import free_port
-from hopd.demo.node_control import NodeControl
 from tests.support.library import work_queue
+from tests.support.node_control import NodeControl
+from tests.support.private_node import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 

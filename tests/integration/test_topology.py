@@ -15,9 +15,9 @@ from hopd.amqp.connection import Connection
 from hopd.amqp.endpoint import Options, parse
 from hopd.amqp.recovery import Backoff, Link
 from hopd.amqp.topology import QueueSpec
-from hopd.demo.node_control import NodeControl
 from hopd.errors import BrokerRefused
 from tests.support.node import Node
+from tests.support.node_control import NodeControl
 
 
 def soon() -> float:

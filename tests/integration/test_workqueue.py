@@ -29,11 +29,11 @@ from hopd import (
 )
 from hopd.amqp import frames
 from hopd.amqp.properties import Properties
-from hopd.demo.node_control import NodeControl, QueueDepth
 from hopd.errors import UndecodableJob
 from tests.support import worlds
 from tests.support.library import work_queue
 from tests.support.node import Node
+from tests.support.node_control import NodeControl, QueueDepth
 from tests.support.process import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hopd import names
-from hopd.demo.node_control import QueueDepth
 from tests.soak.topics import BURIED, HANDLED, end_of
+from tests.support.node_control import QueueDepth
 
 #: How many ids a complaint shows.
 SHOWN = 5

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hopd.demo.node import NoRabbitMQ, PrivateNode, find_server
-from hopd.demo.node_control import NodeControl, NodeFailed
 from tests.support.embedded import EmbeddedNode
 from tests.support.node import OwnNode
+from tests.support.node_control import NodeControl, NodeFailed
+from tests.support.private_node import NoRabbitMQ, PrivateNode, find_server
 from tests.support.waiting import wait_until
 
 #: The kinds of broker on which everything runs that needs nothing of one of them alone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hopd.demo.node import free_port
+from tests.support.private_node import free_port
 from tests.support.process import Process, Processes
 
 #: For a broker to be up: half a second, and more where everybody wants the processor. Seconds.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hopd.demo.node_control import NodeControl
 from tests.support.embedded import EmbeddedNode
 from tests.support.node import Node
+from tests.support.node_control import NodeControl
 
 # In the middle of its handshake a connection has no properties yet.
 _CHANNELS = """

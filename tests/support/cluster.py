@@ -15,7 +15,7 @@ import secrets
 import socket
 from types import TracebackType
 
-from hopd.demo.node import PrivateNode, free_port
+from tests.support.private_node import PrivateNode, free_port
 from tests.support.waiting import wait_until
 
 #: The nodes start in parallel on a machine that is busy with other tests. Seconds.

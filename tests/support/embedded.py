@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 
 from hopd.broker.model import ChannelInfo, QueueInfo
-from hopd.demo.node import free_port
-from hopd.demo.node_control import NodeFailed, QueueDepth
 from tests.support.embedded_process import SERVING
+from tests.support.node_control import NodeFailed, QueueDepth
+from tests.support.private_node import free_port
 from tests.support.process import Process, Processes
 from tests.support.waiting import wait_until
 

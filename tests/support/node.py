@@ -9,7 +9,7 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from hopd.demo.node_control import QueueDepth
+from tests.support.node_control import QueueDepth
 
 
 class Node(Protocol):

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from hopd.demo.node import free_port
+from tests.support.private_node import free_port
 
 #: How much one direction of a connection keeps before the proxy stops reading; the kernel's buffers come on top.
 BUFFER = 256 * 1024

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-    from hopd.demo.node_control import NodeControl
+    from tests.support.node_control import NodeControl
 
 
 def patched() -> bool:

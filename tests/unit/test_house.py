@@ -28,8 +28,8 @@ FLOORS: Mapping[str, int] = {
     "hopd.control.paths": 0,
     "hopd.control.protocol": 0,
     "hopd.demo": 6,
-    "hopd.demo.node": 0,
-    "hopd.demo.node_control": 0,
+    "tests.support.private_node": 0,
+    "tests.support.node_control": 0,
     "hopd.config": 1,
     "hopd.amqp": 2,
     "hopd.aside": 3,
@@ -68,7 +68,6 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "hopd.engine",
         "hopd.control.server",
         "hopd.observe",
-        "hopd.demo",
         "hopd.cli.hopd",
     ),
 }
@@ -218,8 +217,8 @@ def test_a_daemon_does_not_load_a_broker_that_it_may_not_need() -> None:
 
 
 def test_the_private_node_needs_only_the_standard_library() -> None:
-    loaded = loaded_by("import hopd.demo.node")
+    loaded = loaded_by("import tests.support.private_node")
     ours = {module for module in loaded if module.startswith("hopd")}
 
-    assert ours == {"hopd", "hopd.version", "hopd.errors", "hopd.units", "hopd.demo", "hopd.demo.node", "hopd.demo.node_control"}
+    assert ours == {"hopd", "hopd.version", "hopd.errors", "hopd.units"}
     assert not {module.partition(".")[0] for module in loaded}.intersection({"pika", "gevent", "yaml", "pydantic", "click", "rich"})

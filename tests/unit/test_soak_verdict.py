@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from hopd.demo.node_control import QueueDepth
 from tests.soak.verdict import Evidence, violations
+from tests.support.node_control import QueueDepth
 
 DONE, GRAVE = "quick-0-1-5", "doomed-0-2-5"
 EMPTY = QueueDepth(0, 0, 0)

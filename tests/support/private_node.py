@@ -4,8 +4,8 @@
         node.wait_ready()
         connect(node.url)
 
-`start()` returns at once and `wait_ready()` waits (about 3 s), so that other work can be done meanwhile. `hopd demo`, the tests
-and the bench use it. Standard library only; it works in plain threads and monkey-patched.
+`start()` returns at once and `wait_ready()` waits (about 3 s), so that other work can be done meanwhile. Standard library only;
+it works in plain threads and monkey-patched.
 
 Whatever becomes of this process, the node does not outlive it: a guard, a small shell that holds the other end of a pipe,
 kills the node and removes its directory when the pipe closes.
@@ -27,7 +27,7 @@ from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
 
-from hopd.demo.node_control import NodeControl, NodeFailed
+from tests.support.node_control import NodeControl, NodeFailed
 
 #: Where distributions put the script that does not change user; the one in /usr/sbin wants to be the user `rabbitmq`.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -64,7 +64,7 @@ _STARTER = 'echo "$$"; output=$1; shift; exec "$@" >>"$output" 2>&1'
 
 
 class NoRabbitMQ(NodeFailed):
-    """RabbitMQ is not installed. Install it (Debian: apt-get install rabbitmq-server) or set HOP_BROKER_URL to a broker you have."""
+    """RabbitMQ is not installed. Install it (Debian: apt-get install rabbitmq-server)."""
 
 
 def find_server() -> str:
