@@ -70,8 +70,8 @@ def test_a_broker_that_is_killed_and_started_again_costs_no_job(
 
         # When the broker is killed, one more is put meanwhile, and the broker is started again
         node.kill()
+        wait_until(lambda: {connection.state for connection in queue.status().values()} == {"recovering"})
         put = pool.submit(topic.put, b"100", timeout=60.0)
-        wait_until(lambda: queue.status()["publishing"].state == "recovering")
         node.start()
         node.wait_ready(START_TIMEOUT)
 
