@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -18,13 +17,8 @@ from hopd.amqp import frames
 from hopd.broker import methods as m
 from hopd.broker.inbound import ACK, MAX_BODY, NACK, REJECT, Command, Event, Inbound, Publish, Settle, TooLarge
 from hopd.broker.refusal import Code, Refused
+from tests.support.frame_streams import BODIES, NAMES, TAGS, Described, Item, content, conversations, method
 
-Described = tuple[Any, ...]
-
-CHANNELS = (1, 2, 300)
-NAMES = st.sampled_from(["", "emails", "\u00fcn\u00efcode", "x" * 255])
-TAGS = st.integers(0, 2**64 - 1)
-BODIES = st.one_of(st.just(b""), st.binary(max_size=40), st.sampled_from([b"\xce" * 30, b"x" * 5000]))
 PROPERTIES = st.sampled_from(
     [
         spec.BasicProperties(),
@@ -32,14 +26,6 @@ PROPERTIES = st.sampled_from(
         spec.BasicProperties(content_type="x" * 200, timestamp=2**64 - 1),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Item:
-    """The frames of one thing a client says on a channel, and the event that the last of them completes."""
-
-    frames: tuple[bytes, ...]
-    event: Described
 
 
 def describe(event: Event) -> Described:
@@ -51,16 +37,6 @@ def describe(event: Event) -> Described:
     if isinstance(event, Command):
         return ("command", event.channel, event.class_id, event.method_id, event.method)
     return ("too large", event.channel)
-
-
-def method(channel: int, value: Any) -> bytes:
-    return bytes(pika.frame.Method(channel, value).marshal())
-
-
-def content(channel: int, properties: spec.BasicProperties, body: bytes, frame_size: int) -> list[bytes]:
-    header = pika.frame.Header(channel, len(body), properties).marshal()
-    pieces = (body[start : start + frame_size] for start in range(0, len(body), frame_size))
-    return [header, *(pika.frame.Body(channel, piece).marshal() for piece in pieces)]
 
 
 # --- what a client may say ------------------------------------------------------------------------
@@ -103,28 +79,6 @@ def items(channel: int) -> st.SearchStrategy[Item]:
     return st.one_of(publishings(channel), settlings(channel), commands(channel))
 
 
-@st.composite
-def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[Described]]:
-    """Frames of several channels, interleaved, with heartbeats between them; and the events they amount to, in order."""
-    queues = [list(in_order(draw(st.lists(items(channel), max_size=4)))) for channel in CHANNELS]
-    queues.append([(frames.HEARTBEAT, None)] * draw(st.integers(0, 3)))
-    stream: list[bytes] = []
-    events: list[Described] = []
-    while queues := [queue for queue in queues if queue]:
-        frame, event = draw(st.sampled_from(queues)).pop(0)
-        stream.append(frame)
-        if event is not None:
-            events.append(event)
-    return stream, events
-
-
-def in_order(of_one_channel: Iterable[Item]) -> Iterator[tuple[bytes, Described | None]]:
-    for item in of_one_channel:
-        for frame in item.frames[:-1]:
-            yield frame, None
-        yield item.frames[-1], item.event
-
-
 def fed(pieces: Iterable[bytes]) -> list[Described]:
     inbound = Inbound()
     return [describe(event) for piece in pieces for event in inbound.feed(piece)]
@@ -136,21 +90,21 @@ def cut(stream: bytes, at: Iterable[int]) -> list[bytes]:
     return [stream[start:stop] for start, stop in pairwise(places)]
 
 
-@given(conversations())
+@given(conversations(items))
 def test_what_a_client_says_is_understood(conversation: tuple[list[bytes], list[Described]]) -> None:
     stream, events = conversation
 
     assert fed([b"".join(stream)]) == events
 
 
-@given(conversations(), st.lists(st.integers(0, 2**32), max_size=8))
+@given(conversations(items), st.lists(st.integers(0, 2**32), max_size=8))
 def test_any_split_of_any_frames_gives_the_same_events(conversation: tuple[list[bytes], list[Described]], at: list[int]) -> None:
     stream, events = conversation
 
     assert fed(cut(b"".join(stream), at)) == events
 
 
-@given(conversations())
+@given(conversations(items))
 def test_byte_by_byte_gives_the_same_events(conversation: tuple[list[bytes], list[Described]]) -> None:
     stream, events = conversation
     whole = b"".join(stream)[:2000]
@@ -197,7 +151,7 @@ def test_frames_full_of_garbage_end_the_same_however_they_are_split(frame_list: 
     assert (in_parts, refused_in_parts and refused_in_parts.text) == (events, refused and refused.text)
 
 
-@given(conversations(), st.integers(0, 2**32), st.integers(0, 255), st.lists(st.integers(0, 2**32), max_size=4))
+@given(conversations(items), st.integers(0, 2**32), st.integers(0, 255), st.lists(st.integers(0, 2**32), max_size=4))
 def test_one_wrong_byte_ends_the_same_however_it_is_split(
     conversation: tuple[list[bytes], list[Described]], at: int, byte: int, cuts: list[int]
 ) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import pika.frame
 import pytest
@@ -17,21 +15,7 @@ from pika import spec
 from hopd.amqp import frames
 from hopd.amqp.properties import Properties, PropertiesError, decode
 from hopd.amqp.wire import Confirm, Decoder, Delivery, Event, FrameError, MethodFrame, Returned
-
-Described = tuple[Any, ...]
-
-CHANNELS = (1, 2, 300)
-NAMES = st.sampled_from(["", "emails", "\u00fcn\u00efcode", "x" * 255])
-TAGS = st.integers(0, 2**64 - 1)
-BODIES = st.one_of(st.just(b""), st.binary(max_size=40), st.sampled_from([b"\xce" * 30, b"x" * 5000]))
-
-
-@dataclass(frozen=True)
-class Item:
-    """The frames of one thing a broker says on a channel, and the event that the last of them completes."""
-
-    frames: tuple[bytes, ...]
-    event: Described | None
+from tests.support.frame_streams import BODIES, NAMES, TAGS, Described, Item, content, conversations, method
 
 
 def describe(event: Event) -> Described:
@@ -41,16 +25,6 @@ def describe(event: Event) -> Described:
     if isinstance(event, MethodFrame):
         return ("method", event.channel, event.data)
     return ("publishing", event)
-
-
-def method(channel: int, value: Any) -> bytes:
-    return bytes(pika.frame.Method(channel, value).marshal())
-
-
-def content(channel: int, properties: spec.BasicProperties, body: bytes, frame_size: int) -> list[bytes]:
-    header = pika.frame.Header(channel, len(body), properties).marshal()
-    pieces = (body[start : start + frame_size] for start in range(0, len(body), frame_size))
-    return [header, *(pika.frame.Body(channel, piece).marshal() for piece in pieces)]
 
 
 def raw_of(header: bytes) -> bytes:
@@ -103,28 +77,6 @@ def items(channel: int) -> st.SearchStrategy[Item]:
     return st.one_of(deliveries(channel), returns(channel), confirms(channel), others(channel))
 
 
-@st.composite
-def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[Described]]:
-    """Frames of several channels, interleaved, with heartbeats between them; and the events they amount to, in order."""
-    queues = [list(in_order(draw(st.lists(items(channel), max_size=4)))) for channel in CHANNELS]
-    queues.append([(frames.HEARTBEAT, None)] * draw(st.integers(0, 3)))
-    stream: list[bytes] = []
-    events: list[Described] = []
-    while queues := [queue for queue in queues if queue]:
-        frame, event = draw(st.sampled_from(queues)).pop(0)
-        stream.append(frame)
-        if event is not None:
-            events.append(event)
-    return stream, events
-
-
-def in_order(of_one_channel: Iterable[Item]) -> Iterator[tuple[bytes, Described | None]]:
-    for item in of_one_channel:
-        for frame in item.frames[:-1]:
-            yield frame, None
-        yield item.frames[-1], item.event
-
-
 def fed(pieces: Iterable[bytes]) -> list[Described]:
     decoder = Decoder()
     return [describe(event) for piece in pieces for event in decoder.feed(piece)]
@@ -137,7 +89,7 @@ def cut(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 # --- claims -------------------------------------------------------------------------------------
 
 
-@given(conversations(), st.data())
+@given(conversations(items), st.data())
 def test_any_split_of_any_frames_gives_the_same_events(conversation: tuple[list[bytes], list[Described]], data: st.DataObject) -> None:
     # Given frames of several channels, and any cuts through their bytes
     stream, events = b"".join(conversation[0]), conversation[1]
@@ -147,7 +99,7 @@ def test_any_split_of_any_frames_gives_the_same_events(conversation: tuple[list[
     assert fed(cut(stream, cuts)) == events
 
 
-@given(conversations())
+@given(conversations(items))
 def test_bytes_that_come_one_at_a_time_give_the_same_events(conversation: tuple[list[bytes], list[Described]]) -> None:
     stream, events = conversation
 
@@ -238,7 +190,7 @@ def test_frames_full_of_garbage_raise_nothing_but_a_frame_error(frame_list: list
     refused_or_read(b"".join(struct.pack(">BHI", kind, channel, len(raw)) + raw + b"\xce" for kind, channel, raw in payloads))
 
 
-@given(conversations(), st.integers(0, 2**32), st.integers(0, 255))
+@given(conversations(items), st.integers(0, 2**32), st.integers(0, 255))
 def test_one_wrong_byte_raises_nothing_but_a_frame_error(conversation: tuple[list[bytes], list[Described]], at: int, byte: int) -> None:
     stream = bytearray(b"".join(conversation[0]) or frames.HEARTBEAT)
     stream[at % len(stream)] = byte
