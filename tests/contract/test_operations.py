@@ -71,10 +71,8 @@ def test_a_client_that_publishes_under_an_alarm_is_read_no_further(own_broker: O
             assert wire.expect(spec.Connection.Blocked).reason == "low on memory"
         assert ready(client.channel, queue) == 0
 
-    if told:
-        wire.expect(spec.Connection.Unblocked)
-    answers = {type(wire.read().method) for _ in range(2)}
-    assert answers == {spec.Basic.Ack, spec.Queue.DeclareOk}
+    expected = {spec.Basic.Ack, spec.Queue.DeclareOk} | ({spec.Connection.Unblocked} if told else set())
+    assert {type(wire.read().method) for _ in expected} == expected  # in no certain order
     assert ready(client.channel, queue) == 1
 
 
