@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from hopd import names
 from hopd.amqp.connection import Connection
 from hopd.amqp.endpoint import Options, Tls, parse
+from hopd.amqp.fork import stays_with_parent
 from hopd.amqp.publisher import Publisher
 from hopd.amqp.recovery import Backoff, Link, LinkStatus
 from hopd.amqp.topology import QueueSpec
@@ -67,9 +67,10 @@ class WorkQueue:
         self._topics: dict[str, Topic] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._pid = os.getpid()
+        self._forked = False
         self._prefix = uuid.uuid4().hex
         self._numbers = itertools.count(1)
+        stays_with_parent(self)
 
     def get_topic(self, name: str) -> Topic:
         """The topic of that name, declared in the broker if it is not there. Asking again declares it again, should it be gone."""
@@ -105,7 +106,7 @@ class WorkQueue:
 
     def close(self, timeout: float = 10.0) -> None:
         """Let the puts under way be confirmed, send every settlement, give unsettled jobs back, leave: within about `timeout` seconds."""
-        if os.getpid() != self._pid:
+        if self._forked:
             return  # the connections are the parent's
         deadline = monotonic() + timeout
         with self._lock:
@@ -117,6 +118,7 @@ class WorkQueue:
         self._publisher.wait_idle(deadline - timeout / 4)
         self.consuming.close(deadline)
         self.publishing.close(deadline)
+        self._publisher.close()
 
     def __enter__(self) -> WorkQueue:
         return self
@@ -132,8 +134,12 @@ class WorkQueue:
 
     def check_process(self) -> None:
         """`ForkedProcess` in a child of the process that made the work queue."""
-        if os.getpid() != self._pid:
+        if self._forked:
             raise ForkedProcess
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the work queue is not ours."""
+        self._forked = True
 
     def any_connection(self, deadline: float) -> Connection:
         """A connection that is open, else the one for putting: producers are the many, and then need no second one."""

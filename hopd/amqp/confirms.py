@@ -5,11 +5,11 @@ RabbitMQ returns an unroutable message before it confirms it, on the same channe
 
 from __future__ import annotations
 
-import threading
 from time import monotonic
 
 from hopd.amqp.channel import Channel
 from hopd.amqp.connection import Connection
+from hopd.amqp.gates import Gates
 from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import PropertiesError, decode
 from hopd.amqp.topology import NOT_FOUND
@@ -21,40 +21,33 @@ RENEW_AFTER = 0.5
 
 
 class Pending:
-    """A message on its way, until the broker, or the end of the channel, has decided about it. Who waits for that brings a gate."""
+    """A message on its way, until the broker, or the end of the channel, has decided about it."""
 
-    __slots__ = ("_gate", "_settled", "error", "message")
+    __slots__ = ("_gates", "error", "message", "settled")
 
-    def __init__(self, message: Outgoing) -> None:
+    def __init__(self, message: Outgoing, gates: Gates) -> None:
         self.message = message
         self.error: PutError | None = None
-        self._settled = False
-        self._gate: threading.Lock | None = None
+        self.settled = False
+        self._gates = gates
 
     def settle(self, error: PutError | None) -> None:
         """Once. What a return said before stands."""
         self.error = error or self.error
-        self._settled = True
-        gate = self._gate
-        if gate is not None:
-            gate.release()
+        self.settled = True
+        self._gates.open(self)
 
     def wait(self, deadline: float) -> bool:
         """Wait until it is settled; False at the deadline. Once."""
-        if self._settled:
-            return True
-        gate = threading.Lock()
-        gate.acquire()
-        self._gate = gate  # closed already: `settle` may open it in the next moment
-        # Only now it is certain that `settle` sees the gate; it may have come before.
-        return self._settled or gate.acquire(timeout=max(0.0, deadline - monotonic()))
+        return self.settled or self._gates.wait(self, deadline)
 
 
 class ConfirmChannel:
     """One channel with confirms, and what is unconfirmed on it. Sequence numbers start at 1 with each channel."""
 
-    def __init__(self, connection: Connection, deadline: float) -> None:
+    def __init__(self, connection: Connection, gates: Gates, deadline: float) -> None:
         self.connection = connection
+        self._gates = gates
         self._opened_at = monotonic()
         self._refused = False
         self._retired = False
@@ -97,7 +90,7 @@ class ConfirmChannel:
 
         `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing was sent.
         """
-        pending = Pending(message)
+        pending = Pending(message, self._gates)
         data = message.frames(self._channel.number, self._frame_max)
         with self.connection.lock:
             if self._channel.lost is not None or self._retired:

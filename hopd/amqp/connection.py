@@ -121,19 +121,16 @@ class Connection:
             raise ConnectionLost(f"the broker's bytes make no sense: {error}") from error
         channels = self._channels
         for event in events:
-            if type(event) is wire.Delivery:
-                channel = channels.get(event.channel)
-                if channel is not None:
-                    channel.on_delivery(event)
-            elif isinstance(event, wire.MethodFrame):
+            if isinstance(event, wire.MethodFrame):
                 self._hand_to_pika(event, protocol)
-            elif not isinstance(event, wire.Delivery):
-                self._hand_to_publisher(event)
-
-    def _hand_to_publisher(self, event: wire.Confirm | wire.Returned) -> None:
-        channel = self._channels.get(event.channel)
-        if channel is not None:
-            channel.on_publishing_event(event)
+                continue
+            channel = channels.get(event.channel)
+            if channel is None:
+                continue
+            if isinstance(event, wire.Delivery):
+                channel.on_delivery(event)
+            else:
+                channel.on_publishing_event(event)
 
     def _hand_to_pika(self, event: wire.MethodFrame, protocol: Protocol) -> None:
         try:

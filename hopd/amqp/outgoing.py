@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from hopd.amqp import frames
 from hopd.errors import PutRefused, PutTooLarge
@@ -12,8 +12,7 @@ from hopd.errors import PutRefused, PutTooLarge
 PLACES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message to publish; `properties` are encoded already, `message_id` is the one in them."""
 
     exchange: str

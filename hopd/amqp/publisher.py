@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hopd.amqp.confirms import ConfirmChannel, Pending
 from hopd.amqp.connection import Connection
+from hopd.amqp.gates import Gates
 from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.turn import turn
 from hopd.errors import (
@@ -46,6 +47,7 @@ class Publisher:
         self._opening = threading.Lock()
         self._under_way: set[object] = set()  # one thing for each call
         self._idle = threading.Event()
+        self._gates = Gates()
 
     def publish(self, message: Outgoing, deadline: float) -> None:
         """Return when the broker has confirmed the message. A `PutError` says what is known otherwise; see the errors."""
@@ -105,6 +107,10 @@ class Publisher:
                 return False
         return True
 
+    def close(self) -> None:
+        """Let those go on that still wait. When its connection is closed, or nothing is under way."""
+        self._gates.close()
+
     def _ended(self, call: object) -> None:
         self._under_way.discard(call)
         if not self._under_way:
@@ -132,7 +138,7 @@ class Publisher:
             channel = self._channel
             if channel is None or not channel.usable:
                 before = channel
-                channel = self._channel = ConfirmChannel(self._source.connection(deadline), deadline)
+                channel = self._channel = ConfirmChannel(self._source.connection(deadline), self._gates, deadline)
                 if before is not None:
                     before.retire()
         return channel

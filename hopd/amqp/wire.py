@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hopd.amqp.frames import BODY, FRAME_END, FRAME_OVERHEAD, HEADER, HEARTBEAT_TYPE, METHOD
 
@@ -28,6 +28,7 @@ _DELIVER = struct.pack(">HH", 60, 60)
 _RETURN = struct.pack(">HH", 60, 50)
 _ACK = struct.pack(">HH", 60, 80)
 _NACK = struct.pack(">HH", 60, 120)
+_ACK_SIZE = 13
 
 _frame = struct.Struct(">BHI").unpack_from
 _tag_and_bits = struct.Struct(">QB").unpack_from
@@ -89,8 +90,7 @@ class Returned:
     raw_properties: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(NamedTuple):
     """The broker's word on published messages: up to `tag` when `multiple`."""
 
     channel: int
@@ -152,11 +152,18 @@ class Decoder:
                 break
             if data[stop - 1] != FRAME_END:
                 raise FrameError(_describe(data, position))
-            if kind == METHOD and data[position + 7 : position + 11] == _DELIVER:
-                whole = self._whole_delivery(data, position + 11, stop, end, channel)
-                if whole is not None:
-                    delivery, position = whole
-                    events.append(delivery)
+            if kind == METHOD:
+                method = data[position + 7 : position + 11]
+                if method == _DELIVER:
+                    whole = self._whole_delivery(data, position + 11, stop, end, channel)
+                    if whole is not None:
+                        delivery, position = whole
+                        events.append(delivery)
+                        continue
+                elif method == _ACK and size == _ACK_SIZE:
+                    tag, bits = _tag_and_bits(data, position + 11)
+                    events.append(Confirm(channel, tag, bits & 1 == 1, True))
+                    position = stop
                     continue
             self._frame(kind, channel, data[position:stop], events)
             position = stop

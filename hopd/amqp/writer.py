@@ -16,7 +16,7 @@ from hopd.errors import BrokerError
 LOGGER = logging.getLogger(__name__)
 
 #: With so many pieces queued they are sent at once: the broker has work while we make more, and a system call costs each of them little.
-SHARE = 32
+SHARE = 16
 
 
 class Speaker(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
@@ -72,14 +73,15 @@ class Drain:
 
     def run(self, restored: Restored) -> Drained:
         """Move everything. A `BrokerError` when there is no connection; what one queue is refused for stops no other."""
-        for exchange in restored.exchanges:
-            self._attempt(f"the exchange {exchange.name!r}", partial(self._declare_exchange, exchange))
-        queues = [queue for queue in restored.queues if self._attempt(f"the queue {queue.name!r}", partial(self._declare_queue, queue))]
-        for bound in restored.bindings:
-            self._attempt(f"the binding of {bound.destination!r} to {bound.source!r}", partial(self._bind, bound))
-        for queue in queues:
-            self._move(queue)
-        return self._drained
+        with closing(self._publisher):
+            for exchange in restored.exchanges:
+                self._attempt(f"the exchange {exchange.name!r}", partial(self._declare_exchange, exchange))
+            queues = [queue for queue in restored.queues if self._attempt(f"the queue {queue.name!r}", partial(self._declare_queue, queue))]
+            for bound in restored.bindings:
+                self._attempt(f"the binding of {bound.destination!r} to {bound.source!r}", partial(self._bind, bound))
+            for queue in queues:
+                self._move(queue)
+            return self._drained
 
     # --- what must be there -------------------------------------------------------------------
 

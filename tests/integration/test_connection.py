@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from queue import Queue
 from time import monotonic
 
@@ -52,8 +53,8 @@ def connection(link: Link) -> Connection:
 def filled(link: Link, connection: Connection, topic_name: str) -> str:
     """The name of a queue with three messages."""
     topology.ensure_queue(connection, QueueSpec(topic_name), soon())
-    publisher = Publisher(link)
-    publisher.publish_many((Outgoing("", topic_name, encode(Properties()), str(number).encode()) for number in (1, 2, 3)), 20.0)
+    with closing(Publisher(link)) as publisher:
+        publisher.publish_many((Outgoing("", topic_name, encode(Properties()), str(number).encode()) for number in (1, 2, 3)), 20.0)
     return topic_name
 
 

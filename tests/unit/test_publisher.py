@@ -16,6 +16,7 @@ from pika import spec
 
 from hopd.amqp import confirms, frames
 from hopd.amqp.confirms import ConfirmChannel
+from hopd.amqp.gates import Gates
 from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, encode
 from hopd.amqp.publisher import WINDOW, Publisher
@@ -136,8 +137,10 @@ def link() -> Link:
 
 
 @pytest.fixture
-def publisher(link: Link) -> Publisher:
-    return Publisher(link)
+def publisher(link: Link) -> Iterator[Publisher]:
+    publisher = Publisher(link)
+    yield publisher
+    publisher.close()
 
 
 @pytest.fixture
@@ -212,7 +215,7 @@ def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_t
     # Given messages under way, and what the broker says of them
     count, confirms = told
     broker = FakeConnection()
-    channel = ConfirmChannel(broker, soon())  # type: ignore[arg-type]
+    channel = ConfirmChannel(broker, Gates(), soon())  # type: ignore[arg-type]
     pending = [channel.send(message(str(number)), False) for number in range(1, count + 1)]
 
     # When it says so, then after each word those are settled of which it was said, and no others
