@@ -59,6 +59,11 @@ def test_prefetch_follows_from_the_concurrency(concurrency: int, prefetch: int) 
     assert TopicSettings(name="a", handler="m:f", concurrency=concurrency).prefetch == prefetch
 
 
+@pytest.mark.parametrize(("concurrency", "window"), [(1, 0.05), (1_000, 0.05), (10_000, 0.5), (100_000, 1.0)])
+def test_the_ack_window_follows_from_the_concurrency(concurrency: int, window: float) -> None:
+    assert TopicSettings(name="a", handler="m:f", concurrency=concurrency).ack_window == pytest.approx(window)
+
+
 def test_a_prefetch_that_is_given_is_kept(tmp_path: Path) -> None:
     assert load_text(tmp_path, TOPIC + "    prefetch: 1\n").settings.topics["emails"].prefetch == 1
 
