@@ -6,7 +6,7 @@ a bug and raises an error that names state and event; nothing else in hopd decid
     connection  closed → connecting → open ;  open –lost→ recovering → open ;  open ↔ blocked ;  any –close→ closing → closed
     consumer    idle → consuming ↔ paused ;  either –drain→ draining → stopped ;  consuming –lost→ recovering → consuming
     job         ready → running –done→ done | –requeue→ ready | –retry→ delayed | –bury→ buried | –drop→ dropped | –lost→ lost
-    daemon      starting → running → draining → stopped
+    daemon      starting → running ↔ reloading ;  running → draining → stopped
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ JOB: Table = {
 
 DAEMON: Table = {
     "starting": {"started": "running", "shutdown": "draining"},
-    "running": {"shutdown": "draining"},
+    "running": {"reload": "reloading", "shutdown": "draining"},
+    "reloading": {"reloaded": "running", "shutdown": "draining"},
     "draining": {"shutdown": "draining", "stopped": "stopped"},
     "stopped": {},
 }

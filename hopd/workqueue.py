@@ -95,6 +95,11 @@ class WorkQueue:
                 topic = self._topics[name] = Topic(queue, self, self._publisher, self.publishing, self.consuming)
             return topic
 
+    def forget(self, name: str) -> None:
+        """Have the next call of `topic` say anew what the topic's queue is like. Who has the topic may go on with it."""
+        with self._lock:
+            self._topics.pop(name, None)
+
     def connect(self) -> WorkQueue:
         """Connect now instead of with the first use; `BrokerUnreachable` or `BrokerRefused` when that fails."""
         self.any_connection(monotonic() + self.call_timeout)

@@ -17,8 +17,9 @@ from hopd.cli.instances import Answer, ask_all, ask_first, merge
 from hopd.cli.options import Options, duration_or_zero, options_of, screen, shared
 from hopd.version import __version__
 
-#: Seconds a drain waits for running jobs, and seconds more that its answer may take.
+#: Seconds a drain waits for running jobs, and a reload for the handlers' imports, and seconds more that an answer may take.
 _DRAIN_TIMEOUT = 60.0
+_RELOAD_TIMEOUT = 60.0
 _ANSWER_MARGIN = 5.0
 
 _EPILOG = """\b
@@ -50,7 +51,7 @@ Ask = Callable[[Sequence[str], str, Mapping[str, Any], float], list[Answer]]
 def cli() -> None:
     """Look at running hopds and steer them.
 
-    Without -s it talks to every instance of this host: counters are added up, and pause, resume, drain and shutdown go
+    Without -s it talks to every instance of this host: counters are added up, and pause, resume, drain, reload and shutdown go
     to all of them.
     """
 
@@ -115,6 +116,18 @@ def drain(ctx: click.Context, topics: tuple[str, ...], every: bool) -> int:
     timeout = _DRAIN_TIMEOUT if given is None else given
     args = {**_topics(topics, every or not topics), "timeout": timeout}
     return _run(ctx, "drain", args, lambda result: f"drained {_list(result['drained'])}", timeout=timeout + _ANSWER_MARGIN)
+
+
+@cli.command(short_help="Take up a changed config.")
+@shared
+@click.pass_context
+def reload(ctx: click.Context) -> int:
+    """Take up the config as it is now. Only topics that are different notice: their running jobs finish, new ones run as the config says.
+
+    When anything is wrong with it, nothing changes. What a restart is needed for is told.
+    """
+    given = options_of(ctx).given_timeout
+    return _run(ctx, "reload", {}, _reloaded, timeout=_RELOAD_TIMEOUT if given is None else given)
 
 
 @cli.command(short_help="Ask hopd to finish its running jobs and leave.")
@@ -221,6 +234,13 @@ def _topics(topics: Sequence[str], every: bool) -> dict[str, Any]:
     if not every and not topics:
         raise click.UsageError("Name one topic or more, or say --all.")
     return {"all": True} if every else {"topics": list(topics)}
+
+
+def _reloaded(result: Mapping[str, Any]) -> str:
+    """What a reload has changed, and what it could not."""
+    topics = [f"{kind} {', '.join(result[kind])}" for kind in ("added", "changed", "removed") if result[kind]]
+    restart = f"\n  a restart is needed for {', '.join(result['restart'])}" if result["restart"] else ""
+    return f"reloaded: {'; '.join(topics) or 'no topic is different'}{restart}"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def shared(function: F) -> F:
             metavar="DURATION",
             expose_value=False,
             callback=_store_timeout,
-            help="How long to wait, like 30s or 5m. [default: 5s; drain: 1m]",
+            help="How long to wait, like 30s or 5m. [default: 5s; drain, reload: 1m]",
         ),
         click.option(
             *("-s", "--socket", "sockets"),

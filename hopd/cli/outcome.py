@@ -39,6 +39,7 @@ _ADVICE: Mapping[str, str] = {
     protocol.TOO_MANY_CLIENTS: "Something keeps control connections open: `lsof` on the socket shows what.",
     protocol.TOO_LONG: "Put larger jobs with the library: WorkQueue(url).get_topic(name).put(body).",
     protocol.BROKER_UNAVAILABLE: "`hopctl status` shows what hopd knows about its broker.",
+    protocol.BAD_CONFIG: "hopd goes on with the config it has.",
     protocol.UNKNOWN_COMMAND: "This hopd is of another version than hopctl: compare `hopctl --version` with `hopctl version`.",
     protocol.UNSUPPORTED_VERSION: "This hopd is of another version than hopctl: compare `hopctl --version` with `hopctl version`.",
 }

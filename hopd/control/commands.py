@@ -49,6 +49,10 @@ class Steering(Protocol):
     def drain(self, topics: Sequence[str], timeout: float) -> dict[str, int]:
         """Pause the topics and wait up to `timeout` seconds until none of their jobs runs; jobs still running per topic."""
 
+    def reload(self) -> Mapping[str, Sequence[str]]:
+        """Take up the config as it is now, or raise `ConfigError` and change nothing; names of topics that were `added`, `changed` and
+        `removed`, and the keys whose new values need a `restart`."""
+
     def shutdown(self, now: bool, grace: float | None) -> None:
         """Ask the daemon to leave; returns at once. `grace` in seconds, None for the configured one."""
 
@@ -143,6 +147,10 @@ def _drain(steering: Steering, args: Args) -> dict[str, Any]:
     return {"drained": topics}
 
 
+def _reload(steering: Steering, _args: Args) -> dict[str, Any]:
+    return dict(steering.reload())
+
+
 def _shutdown(steering: Steering, args: Args) -> dict[str, Any]:
     now, grace = arguments.boolean(args, "now"), arguments.seconds(args, "grace")
     if now and grace is not None:
@@ -179,6 +187,7 @@ COMMANDS: Mapping[str, Command] = {
     "pause": Command(_pause, _TOPICS, changes=True),
     "resume": Command(_resume, _TOPICS, changes=True),
     "drain": Command(_drain, _TOPICS | {"timeout"}, changes=True),
+    "reload": Command(_reload, changes=True),
     "shutdown": Command(_shutdown, frozenset({"now", "grace"}), changes=True),
     "put": Command(_put, _JOB, changes=True),
 }
@@ -192,6 +201,7 @@ _CODES: Sequence[tuple[type[HopError], str]] = (
     (errors.BrokerRefused, protocol.FAILED),
     (errors.BrokerError, protocol.BROKER_UNAVAILABLE),
     (errors.WorkQueueClosed, protocol.SHUTTING_DOWN),
+    (errors.ConfigError, protocol.BAD_CONFIG),
 )
 
 

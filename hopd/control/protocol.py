@@ -39,6 +39,7 @@ BROKER_UNAVAILABLE = "broker_unavailable"
 TIMEOUT = "timeout"
 SHUTTING_DOWN = "shutting_down"
 FAILED = "failed"
+BAD_CONFIG = "bad_config"
 
 #: After these errors the connection is closed.
 CLOSING = frozenset({BAD_REQUEST, TOO_LONG, UNSUPPORTED_VERSION, UNKNOWN_COMMAND, TOO_MANY_CLIENTS})

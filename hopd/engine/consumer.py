@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -150,6 +151,20 @@ class Consumer:
         if self._greenlet is not None:
             self._greenlet.join()
 
+    def leave_room(self, others: int) -> None:
+        """Let no more jobs run than `concurrency` allows when so many run for the consumer that was here before."""
+        self._workers.limit(max(0, self.settings.concurrency - others))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the operator, or the config, wants it to be."""
+        return self._paused
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has left."""
+        return self._life.state == "stopped"
+
     @property
     def under_way(self) -> bool:
         """Whether it consumes, or would if it were not paused."""
@@ -293,7 +308,8 @@ class Consumer:
         self._intake.close(answers)
         self._life.move("stopped")
         extra = {"event": "topic_stopped", "topic": self._topic.name, "returned": returned}
-        LOGGER.info("Stopped %s; %d running jobs were returned", self._topic.name, returned, extra=extra)
+        which = " as it was before the reload" if self._leave_by == inf else ""
+        LOGGER.info("Stopped %s%s; %d running jobs were returned", self._topic.name, which, returned, extra=extra)
 
     def _wait_for_running(self) -> None:
         """Polls: counting down to zero would cost every job a look at who is waiting, and this happens once."""

@@ -23,14 +23,13 @@ from hopd.config.broker import TlsSettings
 from hopd.config.fields import MEMORY
 from hopd.config.load import Loaded
 from hopd.config.model import Settings
-from hopd.engine.consumer import Consumer
 from hopd.engine.embedded import Embedded
-from hopd.engine.named import failure_policy, load_named
+from hopd.engine.reload import Reload
 from hopd.engine.shelter import sheltered
 from hopd.engine.suspects import Suspects
+from hopd.engine.topics import Topics
 from hopd.engine.watchdog import Watchdog
-from hopd.errors import ControlError
-from hopd.job import Job
+from hopd.errors import ControlError, HopError
 from hopd.lifecycle import DAEMON, LifeCycle
 from hopd.version import __version__
 from hopd.workqueue import WorkQueue
@@ -96,10 +95,12 @@ class Daemon:
         self._signal_actions: dict[signal.Signals, Callable[[], object]] = {
             signal.SIGTERM: partial(self._on_signal, signal.SIGTERM),
             signal.SIGINT: partial(self._on_signal, signal.SIGINT),
-            signal.SIGHUP: self._refuse_reload,
+            signal.SIGHUP: self._on_hangup,
         }
         self._watchdog = None if leave is None else Watchdog(self._settings.watchdog, leave)
-        self._consumers = self._make_consumers()
+        self._topics = Topics(self._queue, self._suspects, instance, loaded)
+        self._reload = Reload(loaded, self._topics)
+        self._hung_up = False
 
     # --- its life -----------------------------------------------------------------------------
 
@@ -115,6 +116,7 @@ class Daemon:
             self._wait_for_the_end()
             self._drain()
             self._disconnect()
+            self._wait_until(lambda: not self._reload.busy, monotonic() + CLOSE_TIMEOUT)  # who asked for it is to be told
             self._suspects.end()  # as long as the socket is ours, so that no other hopd has begun with the same files
             control.stop()
             if self._watchdog is not None:
@@ -131,33 +133,47 @@ class Daemon:
         again, self._signalled = self._signalled, True
         self.shutdown(now=again, grace=None)
 
-    def _refuse_reload(self) -> None:
-        LOGGER.warning("SIGHUP is ignored: this version takes up a changed config only by a restart", extra={"event": "reload_refused"})
+    def _on_hangup(self) -> None:
+        """Only records; the main greenlet acts."""
+        self._hung_up = True
+        self._wake.set()
 
     def _start_topics(self) -> None:
         self._queue.consuming.start()
-        for consumer in self._consumers.values():
-            consumer.start()
+        self._topics.start()
         if self._life.can("started"):
             self._life.move("started")
-        about = {"event": "started", "config": self._loaded.path, "topics": len(self._consumers), "version": __version__}
-        LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._consumers), self._loaded.path, extra=about)
+        about = {"event": "started", "config": self._loaded.path, "topics": len(self._topics), "version": __version__}
+        LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._topics), self._loaded.path, extra=about)
 
     def _settle_in(self) -> None:
         """Once every topic is under way, have what is there by then left out when garbage is looked for: it is there for good.
 
         With 1,000 topics it is 300,000 objects, and looking through them took a third of the CPU that their jobs cost.
         """
-        self._wait_until(self._is_under_way, monotonic() + SETTLE_IN_TIMEOUT)
+        self._wait_until(lambda: self._wanted or self._topics.under_way(), monotonic() + SETTLE_IN_TIMEOUT)
         gc.freeze()
 
-    def _is_under_way(self) -> bool:
-        return self._leaving is not None or all(consumer.under_way for consumer in self._consumers.values())
+    @property
+    def _wanted(self) -> bool:
+        """Whether the main greenlet has to do something."""
+        return self._leaving is not None or self._hung_up
 
     def _wait_for_the_end(self) -> None:
         while self._leaving is None:
             self._wake.clear()
-            self._wake.wait()
+            if self._hung_up and self._life.can("reload"):
+                self._hung_up = False
+                self._reload_unasked()
+            else:
+                self._wake.wait()
+
+    def _reload_unasked(self) -> None:
+        """For a signal: nobody waits for the answer but the log."""
+        try:
+            self.reload()
+        except HopError as error:
+            LOGGER.error("The config is not taken up: %s", error, extra={"event": "reload_failed", "config": self._loaded.path})
 
     def _drain(self) -> None:
         """All topics at once, against one deadline that a second signal brings closer."""
@@ -166,16 +182,11 @@ class Daemon:
             return
         left = max(0.0, leaving.deadline - monotonic())
         LOGGER.info("Leaving: running jobs have %.1f s to finish", left, extra={"event": "draining", "grace": round(left, 3)})
-        gone = gevent.spawn(self._join_topics)
+        gone = gevent.spawn(self._topics.join)
         while not gone.ready():
             self._wake.clear()
-            for consumer in self._consumers.values():
-                consumer.stop(leaving.deadline)
+            self._topics.stop(leaving.deadline)
             gevent.wait([gone, self._wake], count=1)
-
-    def _join_topics(self) -> None:
-        for consumer in self._consumers.values():
-            consumer.join()
 
     def _disconnect(self) -> None:
         self._queue.close(CLOSE_TIMEOUT)
@@ -183,7 +194,7 @@ class Daemon:
     @property
     def busy_threads(self) -> int:
         """How many threads run a handler. After the end these would keep the process: nobody can interrupt them."""
-        return sum(consumer.busy_threads for consumer in self._consumers.values())
+        return self._topics.busy_threads
 
     # --- steering -----------------------------------------------------------------------------
 
@@ -194,7 +205,7 @@ class Daemon:
 
     def topic_names(self) -> list[str]:
         """The topics in the order of the config."""
-        return list(self._consumers)
+        return self._topics.names()
 
     def pause(self, topics: Sequence[str]) -> None:
         """Stop taking jobs of the topics. Returns once their waiting jobs are back, or soon if the broker cannot be asked now."""
@@ -202,7 +213,7 @@ class Daemon:
 
     def _pause(self, topics: Sequence[str], deadline: float) -> None:
         self._refuse_while_leaving()
-        consumers = [self._consumers[name] for name in topics]
+        consumers = [self._topics[name] for name in topics]
         for consumer in consumers:
             consumer.pause()
         self._wait_until(lambda: all(consumer.settled for consumer in consumers), deadline)
@@ -211,14 +222,32 @@ class Daemon:
         """Take jobs of the topics again."""
         self._refuse_while_leaving()
         for name in topics:
-            self._consumers[name].resume()
+            self._topics[name].resume()
 
     def drain(self, topics: Sequence[str], timeout: float) -> dict[str, int]:
         """Pause the topics and wait up to `timeout` seconds until none of their jobs runs; returns how many still do, by topic."""
         now = monotonic()
         self._pause(topics, now + min(timeout, SETTLE_TIMEOUT))
-        self._wait_until(lambda: not any(self._consumers[name].running for name in topics), now + timeout)
-        return {name: self._consumers[name].running for name in topics}
+        self._wait_until(lambda: not any(self._topics.running(name) for name in topics), now + timeout)
+        return {name: self._topics.running(name) for name in topics}
+
+    def reload(self) -> dict[str, list[str]]:
+        """Take up the config as it is now; returns what is different, once changed topics are consumed, or soon if the broker cannot be
+        asked now. `ConfigError`: then nothing has changed."""
+        self._refuse_while_leaving()
+        if not self._life.can("reload"):
+            raise ControlError("failed", f"hopd is {self._life.state}: ask again when it is running")
+        self._life.move("reload")
+        try:
+            changes = self._reload.run()
+            self._loaded, self._settings = self._reload.loaded, self._reload.loaded.settings
+            concerned = [*changes["added"], *changes["changed"]]
+            self._wait_until(lambda: self._leaving is not None or self._topics.under_way(concerned), monotonic() + SETTLE_TIMEOUT)
+        finally:
+            if self._life.can("reloaded"):
+                self._life.move("reloaded")
+            self._wake.set()  # there may have been a signal meanwhile
+        return changes
 
     def shutdown(self, now: bool, grace: float | None) -> None:
         """Ask the daemon to leave: within `grace` seconds (the config's by default), or at once. Returns immediately."""
@@ -230,6 +259,7 @@ class Daemon:
         elif now:
             self._leaving.forced = True
         self._leaving.deadline = min(self._leaving.deadline, deadline)
+        self._reload.give_up()
         self._wake.set()
 
     def put(
@@ -263,7 +293,7 @@ class Daemon:
             "config": self._loaded.path,
             "broker": {**_link(links["consuming"]), "embedded": None if self._embedded is None else self._embedded.store or MEMORY},
             "publisher": _link(links["publishing"]),
-            "topics": {name: {**consumer.status(), "blocked": self._blocked(name)} for name, consumer in self._consumers.items()},
+            "topics": {name: {**topic, "blocked": self._blocked(name)} for name, topic in self._topics.status().items()},
         }
 
     def _blocked(self, topic: str) -> int:
@@ -294,17 +324,6 @@ class Daemon:
             name=name,
             tls=_tls(broker.tls),
         )
-
-    def _make_consumers(self) -> dict[str, Consumer]:
-        """Import whatever the config names before anything is started; `ConfigError` tells of all that cannot be, with its line."""
-        objects = load_named(self._loaded)
-        consumers: dict[str, Consumer] = {}
-        for name, topic in self._settings.topics.items():
-            queue = self._queue.topic(name, durable=topic.durable, queue_type=topic.queue_type, arguments=topic.arguments)
-            queue.aside.instance, queue.aside.keep_buried = self._instance, topic.keep_buried
-            handler: Callable[[Job], object] = objects["topics", name, "handler"]
-            consumers[name] = Consumer(topic, queue, handler, failure_policy(topic), self._queue.consuming, self._suspects)
-        return consumers
 
 
 def _tls(settings: TlsSettings | None) -> Tls | None:

@@ -6,7 +6,7 @@ and a new child goes on behind that. Never a fork: the caller may run a hub.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hopd.config.load import Loaded
 from hopd.config.nodes import spell
@@ -18,12 +18,12 @@ from hopd.errors import HandlerError, Problem
 START_TIMEOUT = 30.0
 
 
-def check(loaded: Loaded, timeout: float) -> list[Problem]:
-    """The problems of what a config names, in the order of the file. Each import has `timeout` seconds.
+def check(loaded: Loaded, timeout: float, topics: Iterable[str] | None = None) -> list[Problem]:
+    """The problems of what a config names for these topics, or all, in the order of the file. Each import has `timeout` seconds.
 
     Neither the broker nor this process's modules are touched. `HandlerError` when no child process can be started.
     """
-    items = named(loaded)
+    items = named(loaded, topics)
     reasons: dict[Named, str] = {}
     guilty: dict[str, Named] = {}  # the modules that stopped a child, and what was being imported
     while items:

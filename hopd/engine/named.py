@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,12 @@ class Named:
     path: Path
 
 
-def named(loaded: Loaded) -> list[Named]:
-    """Everything that has to be imported for a config, each place once: exceptions of the defaults belong to the defaults."""
+def named(loaded: Loaded, topics: Iterable[str] | None = None) -> list[Named]:
+    """Everything that has to be imported for these topics of a config, or all, each place once: exceptions of the defaults belong to the
+    defaults."""
     found: dict[Path, Named] = {}
-    for name, topic in loaded.settings.topics.items():
+    for name in loaded.settings.topics if topics is None else topics:
+        topic = loaded.settings.topics[name]
         found[("topics", name, "handler")] = Named("handler", topic.handler, ("topics", name, "handler"))
         retry = topic.retry
         for key, specs in (("on", retry.on), ("never", retry.never)) if retry is not None else ():
@@ -39,12 +42,13 @@ def named(loaded: Loaded) -> list[Named]:
     return list(found.values())
 
 
-def load_named(loaded: Loaded) -> dict[Path, Any]:
-    """The callables and exceptions that a config names, by their places; `ConfigError` tells of all that cannot be had."""
+def load_named(loaded: Loaded, topics: Iterable[str] | None = None) -> dict[Path, Any]:
+    """The callables and exceptions that a config names for these topics, or all, by their places; `ConfigError` tells of all that cannot
+    be had."""
     add_import_path(loaded.settings.import_path)
     objects: dict[Path, Any] = {}
     problems: list[Problem] = []
-    for item in named(loaded):
+    for item in named(loaded, topics):
         try:
             objects[item.path] = LOADERS[item.kind](item.spec)
         except HandlerError as error:

@@ -54,6 +54,8 @@ class Suspects:
         self._prefix = prefix
         self._journal: Journal | None = None
         self._hunts: dict[str, Hunt] = {}
+        self._cleared: set[str] = set()  # topics that have no suspects left
+        self._keeper: gevent.Greenlet[..., None] | None = None
         self._arrived: deque[tuple[Hunt, Delivery]] = deque()
         self._wake = Event()
         self._complained = False
@@ -73,11 +75,11 @@ class Suspects:
 
     def hunt(self, topic: str, workers: Workers, executor: Executor, max_crashes: int, finish: Callable[[], None]) -> Hunt | None:
         """A hunt for the suspects of a topic, which ends with a call of `finish`; None when there is no reason for one."""
-        if self._journal is None or not self._journal.died:
+        if self._journal is None or not self._journal.died or topic in self._cleared:
             return None
         hunt = self._hunts[topic] = Hunt(self, topic, workers, executor, max_crashes, finish)
-        if len(self._hunts) == 1:
-            gevent.spawn(self._look_after_hunts)
+        if self._keeper is None or self._keeper.dead:
+            self._keeper = gevent.spawn(self._look_after_hunts)
         return hunt
 
     def end(self) -> None:
@@ -142,6 +144,7 @@ class Suspects:
         for hunt in list(self._hunts.values()):
             if hunt.is_over(monotonic()):
                 del self._hunts[hunt.topic]
+                self._cleared.add(hunt.topic)
 
     def _pause(self) -> float | None:
         if not self.lane.idle:

@@ -64,6 +64,12 @@ class Workers:
         """Whether a worker could start a job now."""
         return not self._holding and self.running < self._concurrency
 
+    def limit(self, concurrency: int) -> None:
+        """Let no more than so many jobs run at once from now on. Workers that there are already stay: it may only grow."""
+        if concurrency != self._concurrency:
+            self._concurrency = concurrency
+            self._wake()
+
     def hold(self) -> None:
         """Start no further job."""
         self._holding = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -160,17 +159,6 @@ def test_two_instances_of_one_config_share_the_jobs(start: Start, broker: Node, 
     assert os.path.exists(other)
     second.terminate()
     assert second.wait() == 0
-
-
-def test_a_hangup_is_refused_politely(start: Start, broker: Node, topic_name: str) -> None:
-    daemon = start({topic_name: handler("record")}).wait_consuming()
-
-    daemon.process.signal(signal.SIGHUP)
-    refused = daemon.wait_event("reload_refused")
-
-    assert refused["level"] == "warning"
-    put(broker.url, daemon.ledger, topic_name, 1)
-    daemon.wait_count(topic_name, "done", 1)
 
 
 def test_every_line_of_a_json_log_is_json_and_a_failure_names_its_job(start: Start, broker: Node, topic_name: str) -> None:

@@ -1,6 +1,6 @@
 """The faults that hopd survives, and the tests that prove it: the register. tests/unit/test_fault_rows.py holds it to what there is.
 
-A row says what is done to hopd and what must come of it. All but one are proven; that one says what it waits for.
+A row says what is done to hopd and what must come of it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault or bad input. `tests` are named FILE::TEST, below tests/; `missing` says why a part of it cannot be tested yet."""
+    """A fault or bad input. `tests` are named FILE::TEST, below tests/."""
 
     fault: str
     outcome: str
     tests: tuple[str, ...]
-    missing: str = ""
 
-
-NO_RELOAD = "hopd takes up a changed config by a restart only: there is no reload yet, and SIGHUP is refused"
 
 ROWS: Mapping[int, Row] = {
     # --- broker and network ---------------------------------------------------------------------
@@ -245,9 +242,9 @@ ROWS: Mapping[int, Row] = {
             "e2e/test_signals.py::test_jobs_that_take_longer_than_the_grace_period_go_back",
             "e2e/test_signals.py::test_a_daemon_that_is_still_connecting_leaves_at_once",
             "e2e/test_signals.py::test_a_daemon_that_drains_leaves_when_its_running_jobs_have_finished",
+            "e2e/test_reload.py::test_who_is_told_to_leave_while_it_looks_at_a_config_leaves_at_once",
             "e2e/test_signals.py::test_a_second_signal_means_now",
         ),
-        missing=f"while reloading: {NO_RELOAD}",
     ),
     24: Row(
         "SIGTERM while the broker is down",
@@ -269,8 +266,13 @@ ROWS: Mapping[int, Row] = {
     26: Row(
         "reload: a bad file, a good file, under load",
         "the old config stays and the reason is returned; only changed topics notice; nothing is lost",
-        ("e2e/test_daemon.py::test_a_hangup_is_refused_politely",),
-        missing=NO_RELOAD,
+        (
+            "e2e/test_reload.py::test_only_changed_topics_notice",
+            "e2e/test_reload.py::test_old_and_new_jobs_together_are_no_more_than_the_concurrency",
+            "e2e/test_reload.py::test_of_a_bad_config_nothing_is_taken_up_and_all_is_told",
+            "e2e/test_reload.py::test_a_hangup_has_the_config_taken_up_and_the_log_tells_what_came_of_it",
+            "e2e/test_reload.py::test_nothing_is_lost_and_nothing_done_twice_when_the_config_changes_under_load",
+        ),
     ),
     27: Row(
         "the disk of the log is full; its reader has stopped; stdout is closed",

@@ -171,17 +171,31 @@ def _daemon_freeze(stage: Stage, fault: Fault) -> str:
 
 
 def _topic_paused(stage: Stage, fault: Fault) -> str:
-    daemon, topic = stage.daemons[fault.target], TOPICS[int(fault.dice * len(TOPICS))].name
-    paused = _steer(daemon, "pause", topic)
+    daemon, topic = stage.daemons[fault.target], _topic_of(fault)
+    paused = _steer(daemon, "pause", topics=[topic])
     time.sleep(fault.seconds)
-    _steer(daemon, "resume", topic)
+    _steer(daemon, "resume", topics=[topic])
     return topic if paused else f"{topic}: nobody answered"
 
 
-def _steer(daemon: Daemon, command: str, topic: str) -> bool:
-    """Whether the daemon did it. One that a poisonous job has just ended does not, and starts unpaused."""
+def _config_changed(stage: Stage, fault: Fault) -> str:
+    daemon, topic = stage.daemons[fault.target], _topic_of(fault)
+    stage.configure(halved=topic)
+    taken_up = _steer(daemon, "reload")
+    time.sleep(fault.seconds)
+    stage.configure()
+    _steer(daemon, "reload")
+    return topic if taken_up else f"{topic}: nobody took it up"
+
+
+def _topic_of(fault: Fault) -> str:
+    return TOPICS[int(fault.dice * len(TOPICS))].name
+
+
+def _steer(daemon: Daemon, command: str, **arguments: object) -> bool:
+    """Whether the daemon did it. One that a poisonous job has just ended does not, and starts unpaused and with the config as it is."""
     try:
-        daemon.control.call(command, {"topics": [topic]}, timeout=10.0)
+        daemon.control.call(command, arguments, timeout=20.0)
     except (NotRunning, ControlTimeout, ControlError):
         return False
     return True
@@ -229,6 +243,7 @@ INJECTORS: Mapping[str, Callable[[Stage, Fault], str]] = {
     "daemon_kill": _daemon_kill,
     "daemon_restart": _daemon_restart,
     "daemon_freeze": _daemon_freeze,
+    "config_changed": _config_changed,
     "topic_paused": _topic_paused,
     "poison": _poison,
     "outage": _outage,

@@ -50,6 +50,7 @@ KINDS: Mapping[str, Kind] = {
     "daemon_kill": Kind("daemon", 0.0, 2.0, mending=1.5, share=4, one_daemon=True),
     "daemon_restart": Kind("daemon", 0.0, 1.0, mending=3.0, share=3, one_daemon=True),
     "daemon_freeze": Kind("daemon", 0.5, 9.0, share=2, one_daemon=True),
+    "config_changed": Kind("daemon", 0.0, 2.0, mending=1.0, share=2, one_daemon=True),
     "topic_paused": Kind("daemon", 0.5, 4.0, share=2, one_daemon=True),
     "poison": Kind("jobs", 0.0, 0.0, mending=2.0),
     "outage": Kind("jobs", 1.0, 4.0),

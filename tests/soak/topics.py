@@ -64,18 +64,23 @@ TOPICS = (
 )
 
 
-def config(broker: str, control: str) -> str:
-    """The config of all daemons, as JSON (which is YAML): `broker` is the URL or a variable that holds it."""
+def config(broker: str, control: str, halved: str = "") -> str:
+    """The config of all daemons, as JSON (which is YAML): `broker` is the URL or a variable that holds it. The topic `halved` has half
+    the concurrency."""
     return json.dumps(
         {
             # Short times, so that a minute holds many recoveries.
             "broker": {"url": broker, "heartbeat": 3, "connect_timeout": "2s", "recovery_max": "1s"},
             "control": {"socket": control},
             "shutdown": {"grace": "10s"},
-            "topics": {topic.name: topic.configured for topic in TOPICS},
+            "topics": {topic.name: {**topic.configured, **_half(topic, halved)} for topic in TOPICS},
         },
         indent=1,
     )
+
+
+def _half(topic: SoakTopic, halved: str) -> dict[str, Any]:
+    return {"concurrency": topic.concurrency // 2} if topic.name == halved else {}
 
 
 def dice(message_id: str, sides: int) -> int:

@@ -151,6 +151,12 @@ class FakeSteering:
             gevent.sleep(timeout)
         return {topic: 2 if topic == "slow" else 0 for topic in topics}
 
+    def reload(self) -> Mapping[str, Sequence[str]]:
+        self._note("reload")
+        if "broken" in self._states:
+            raise errors.ConfigError((errors.Problem("/etc/hopd/hopd.yaml", 3, 1, "topics", "is not there"),))
+        return {"added": ["new"], "changed": ["emails", "images"], "removed": [], "restart": ["broker.heartbeat"]}
+
     def shutdown(self, now: bool, grace: float | None) -> None:
         self._note("shutdown", now=now, grace=grace)
 

@@ -37,11 +37,16 @@ class HopdProcess:
         self.socket = str(directory / "hopd.sock")
         self.control = ControlClient(self.socket, timeout=20.0)
         where = {"url": urls} if isinstance(urls, str) else {"urls": list(urls)}
-        config = {"broker": {**IMPATIENT, **where, **(broker or {})}, "control": {"socket": self.socket}, "topics": topics, **sections}
-        self.path.write_text(json.dumps(config, indent=1))  # JSON is YAML
+        self.sections = {"broker": {**IMPATIENT, **where, **(broker or {})}, "control": {"socket": self.socket}}
+        self.configure(topics=topics, **sections)
         self._processes = processes
         self._env = dict(env or {})
         self.process: Process = self._start()
+
+    def configure(self, **sections: Any) -> None:
+        """Write these sections anew; a running hopd takes them up when it is told to."""
+        self.sections.update(sections)
+        self.path.write_text(json.dumps(self.sections, indent=1))  # JSON is YAML
 
     def _start(self) -> Process:
         return self._processes.hopd("run", "-c", str(self.path), env=self._env)

@@ -49,6 +49,12 @@ def refusal(steering: FakeSteering, cmd: str, peer: Peer = ROOT, **args: Any) ->
         ("resume", {"topics": ["images"]}, {"resumed": ["images"]}, ["resume", {"topics": ["images"]}]),
         ("drain", {}, {"drained": ["emails", "images"]}, ["drain", {"topics": ["emails", "images"], "timeout": 60.0}]),
         ("drain", {"topics": ["emails"], "timeout": "5m"}, {"drained": ["emails"]}, ["drain", {"topics": ["emails"], "timeout": 300.0}]),
+        (
+            "reload",
+            {},
+            {"added": ["new"], "changed": ["emails", "images"], "removed": [], "restart": ["broker.heartbeat"]},
+            ["reload", {}],
+        ),
         ("shutdown", {}, {"pid": os.getpid(), "now": False, "grace": None}, ["shutdown", {"now": False, "grace": None}]),
         ("shutdown", {"now": True}, {"pid": os.getpid(), "now": True, "grace": None}, ["shutdown", {"now": True, "grace": None}]),
         ("shutdown", {"grace": 5}, {"pid": os.getpid(), "now": False, "grace": 5.0}, ["shutdown", {"now": False, "grace": 5.0}]),

@@ -78,6 +78,11 @@ def two(tmp_path: Path) -> Iterator[tuple[FakeDaemon, FakeDaemon]]:
         (["pause", "--all"], "paused emails, images, slow", {"paused": ["emails", "images", "slow"]}),
         (["resume", "emails", "images"], "resumed emails, images", {"resumed": ["emails", "images"]}),
         (["drain", "emails"], "drained emails", {"drained": ["emails"]}),
+        (
+            ["reload"],
+            "reloaded: added new; changed emails, images\n  a restart is needed for broker.heartbeat",
+            {"added": ["new"], "changed": ["emails", "images"], "removed": [], "restart": ["broker.heartbeat"]},
+        ),
         (["shutdown"], "hopd (pid PID) is shutting down", {"pid": "PID", "now": False, "grace": None}),
         (["put", "emails", "hi"], "put made-up-id to emails", {"topic": "emails", "message_id": "made-up-id"}),
     ],
@@ -106,6 +111,17 @@ def test_what_the_command_line_says_reaches_the_daemon(tmp_path: Path, args: lis
     with fake_daemon(tmp_path / "hopd.sock", "--topics=emails,images") as daemon:
         assert hopctl("-s", daemon.path, *args).returncode == 0
         assert daemon.calls() == [call]
+
+
+def test_a_config_that_cannot_be_taken_up_is_told_with_all_that_is_wrong(tmp_path: Path) -> None:
+    with fake_daemon(tmp_path / "hopd.sock", "--topics=broken") as daemon:
+        done = hopctl("-s", daemon.path, "reload")
+        told = document(hopctl("-s", daemon.path, "--json", "reload"))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/etc/hopd/hopd.yaml:3:1: topics: is not there" in done.stderr
+    assert "hopd goes on with the config it has." in done.stderr
+    assert told["error"]["code"] == "bad_config"
 
 
 def test_options_may_stand_before_or_after_the_command(daemon: FakeDaemon) -> None:

@@ -34,6 +34,7 @@ def test_every_state_can_be_reached_from_the_first(name: str) -> None:
         ("consumer", ["consume", "pause", "resume", "consume", "lost", "consume", "drain", "stopped"], "stopped"),
         ("consumer", ["refused", "consume", "drain", "stopped"], "stopped"),
         ("job", ["start", "retry", "due", "start", "bury", "kick", "start", "done"], "done"),
+        ("daemon", ["started", "reload", "reloaded", "reload", "shutdown", "stopped"], "stopped"),
         ("daemon", ["started", "shutdown", "shutdown", "stopped"], "stopped"),
     ],
 )
