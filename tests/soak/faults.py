@@ -172,33 +172,33 @@ def _daemon_freeze(stage: Stage, fault: Fault) -> str:
 
 def _topic_paused(stage: Stage, fault: Fault) -> str:
     daemon, topic = stage.daemons[fault.target], _topic_of(fault)
-    paused = _steer(daemon, "pause", topics=[topic])
+    trouble = _steer(daemon, "pause", topics=[topic])
     time.sleep(fault.seconds)
     _steer(daemon, "resume", topics=[topic])
-    return topic if paused else f"{topic}: nobody answered"
+    return topic + trouble
 
 
 def _config_changed(stage: Stage, fault: Fault) -> str:
     daemon, topic = stage.daemons[fault.target], _topic_of(fault)
     stage.configure(halved=topic)
-    taken_up = _steer(daemon, "reload")
+    trouble = _steer(daemon, "reload")
     time.sleep(fault.seconds)
     stage.configure()
     _steer(daemon, "reload")
-    return topic if taken_up else f"{topic}: nobody took it up"
+    return topic + trouble
 
 
 def _topic_of(fault: Fault) -> str:
     return TOPICS[int(fault.dice * len(TOPICS))].name
 
 
-def _steer(daemon: Daemon, command: str, **arguments: object) -> bool:
-    """Whether the daemon did it. One that a poisonous job has just ended does not, and starts unpaused and with the config as it is."""
+def _steer(daemon: Daemon, command: str, **arguments: object) -> str:
+    """Why the daemon did not do it. One that a poisonous job has just ended does not, and starts unpaused and with the config as it is."""
     try:
         daemon.control.call(command, arguments, timeout=20.0)
-    except (NotRunning, ControlTimeout, ControlError):
-        return False
-    return True
+    except (NotRunning, ControlTimeout, ControlError) as error:
+        return f": {error}"
+    return ""
 
 
 # --- the jobs -----------------------------------------------------------------------------------
