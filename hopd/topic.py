@@ -63,6 +63,11 @@ class Topic:
         # A quorum queue counts what is given back as an attempt.
         self._puller = Puller(queue.name, consuming, self.declare_on, ahead=queue.queue_type != "quorum")
 
+    @property
+    def spec(self) -> topology.QueueSpec:
+        """What its queue is like, should it have to be declared."""
+        return self._queue
+
     # --- put ----------------------------------------------------------------------------------
 
     def put(

@@ -10,9 +10,6 @@ from hopd.config.model import Settings
 #: What is taken up while hopd runs, by section or section and key. All else is made once, at the start: connections, sockets, files.
 LIVE = frozenset({"topics", "defaults", "shutdown", "import_path", "logging.level"})
 
-#: What a topic's queue is declared with.
-QUEUE_KEYS = frozenset({"durable", "queue_type", "arguments"})
-
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -41,11 +38,6 @@ def compare(running: Settings, new: Settings, started: Settings) -> Changes:
         removed=tuple(name for name in old if name not in new.topics),
         restart=tuple(key for key in _different("", started.model_dump(), new.model_dump()) if key not in LIVE),
     )
-
-
-def queue_changed(old: Settings, new: Settings, topic: str) -> bool:
-    """Whether the topic's queue is to be another kind of queue."""
-    return old.topics[topic].model_dump(include=set(QUEUE_KEYS)) != new.topics[topic].model_dump(include=set(QUEUE_KEYS))
 
 
 def _different(section: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:

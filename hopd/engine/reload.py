@@ -48,7 +48,7 @@ class Reload:
     def _run(self) -> dict[str, list[str]]:
         loaded, changes = self._look()
         try:
-            made = self._topics.make(loaded, changes.to_make, self.loaded)
+            made = self._topics.make(loaded, changes.to_make)
         except ConfigError as error:
             raise ConfigError(tuple(map(_older_code, error.problems))) from error
         self._refuse_when_given_up()  # importing may have taken its time

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
 import gevent
 
-from hopd.config.changes import Changes, queue_changed
+from hopd.amqp.topology import QueueSpec
+from hopd.config.changes import Changes
 from hopd.config.load import Loaded
+from hopd.config.model import TopicSettings
 from hopd.engine.consumer import Consumer
 from hopd.engine.named import failure_policy, load_named
 from hopd.engine.suspects import Suspects
@@ -55,7 +58,8 @@ class Topics:
 
     def running(self, name: str) -> int:
         """How many jobs of a topic run."""
-        return sum(consumer.running for consumer in self._all() if consumer.settings.name == name)
+        current = self._consumers.get(name)
+        return (0 if current is None else current.running) + self._old_running()[name]
 
     def under_way(self, names: Iterable[str] | None = None) -> bool:
         """Whether each of these topics, or of all, is consumed, or would be if it were not paused."""
@@ -74,28 +78,27 @@ class Topics:
 
     # --- coming and going ---------------------------------------------------------------------
 
-    def make(self, loaded: Loaded, names: tuple[str, ...], before: Loaded | None = None) -> dict[str, Consumer]:
+    def make(self, loaded: Loaded, names: tuple[str, ...]) -> dict[str, Consumer]:
         """Consumers for these topics of a config, not started. Whatever the config names for them is imported first; `ConfigError` tells
-        of all that cannot be, with its line. `before` is the config that has been followed until now."""
+        of all that cannot be, with its line."""
         objects = load_named(loaded, names)
-        return {name: self._make(loaded, name, objects["topics", name, "handler"], before) for name in names}
+        return {name: self._make(loaded.settings.topics[name], objects["topics", name, "handler"]) for name in names}
 
-    def _make(self, loaded: Loaded, name: str, handler: Callable[[Job], object], before: Loaded | None) -> Consumer:
-        settings = loaded.settings.topics[name]
-        topic = self._topic(loaded, name, before)
+    def _make(self, settings: TopicSettings, handler: Callable[[Job], object]) -> Consumer:
+        topic = self._topic(settings)
         topic.aside.instance, topic.aside.keep_buried = self._instance, settings.keep_buried
         return Consumer(settings, topic, handler, failure_policy(settings), self._queue.consuming, self._suspects)
 
-    def _topic(self, loaded: Loaded, name: str, before: Loaded | None) -> Topic:
-        counts = None
-        if before is not None and name in before.settings.topics and queue_changed(before.settings, loaded.settings, name):
-            counts = self._queue.topic(name).aside.counts
-            self._queue.forget(name)
-        settings = loaded.settings.topics[name]
-        topic = self._queue.topic(name, durable=settings.durable, queue_type=settings.queue_type, arguments=settings.arguments)
-        if counts is not None:
-            topic.aside.counts = counts  # the same topic to whoever looks at its numbers, also while old jobs run
-        return topic
+    def _topic(self, settings: TopicSettings) -> Topic:
+        """The topic, with the queue that the config wants."""
+        name, spec = settings.name, QueueSpec(settings.name, settings.durable, settings.queue_type, settings.arguments)
+        topic = self._queue.topic(name, durable=spec.durable, queue_type=spec.queue_type, arguments=spec.arguments)
+        if topic.spec == spec:
+            return topic
+        self._queue.forget(name)
+        again = self._queue.topic(name, durable=spec.durable, queue_type=spec.queue_type, arguments=spec.arguments)
+        again.aside.counts = topic.aside.counts  # the same topic to whoever looks at its numbers, also while old jobs run
+        return again
 
     def start(self) -> None:
         """Let all of them begin."""
@@ -130,8 +133,16 @@ class Topics:
             self._make_room(self._consumers)
 
     def _make_room(self, consumers: Mapping[str, Consumer]) -> None:
+        old_running = self._old_running()
         for name, consumer in consumers.items():
-            consumer.leave_room(sum(old.running for old in self._old if old.settings.name == name))
+            consumer.leave_room(old_running[name])
+
+    def _old_running(self) -> Counter[str]:
+        """How many jobs run for consumers whose time is over, by topic."""
+        running: Counter[str] = Counter()
+        for old in self._old:
+            running[old.settings.name] += old.running
+        return running
 
     # --- the end ------------------------------------------------------------------------------
 

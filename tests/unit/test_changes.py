@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hopd.config.changes import Changes, compare, queue_changed
+from hopd.config.changes import Changes, compare
 from hopd.config.model import Settings
 
 TOPICS: Mapping[str, Any] = {"emails": {"name": "emails", "handler": "shop:email"}, "images": {"name": "images", "handler": "shop:image"}}
@@ -58,11 +58,3 @@ def test_a_secret_that_is_different_is_not_shown() -> None:
     new = settings(broker={"url": "amqp://hop:hunter2@localhost/"})
 
     assert "hunter2" not in str(compare(settings(), new, settings()))
-
-
-@pytest.mark.parametrize(
-    ("options", "different"),
-    [({"concurrency": 3}, False), ({"durable": False}, True), ({"queue_type": "quorum"}, True), ({"arguments": {"x-max-length": 5}}, True)],
-)
-def test_it_is_known_when_a_topics_queue_is_another_one(options: dict[str, Any], different: bool) -> None:
-    assert queue_changed(settings(), settings(emails(**options)), "emails") is different
