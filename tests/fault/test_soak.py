@@ -8,7 +8,7 @@ from tests.soak.schedule import KINDS, plan
 from tests.support.process import ROOT, Processes
 
 #: A minute of this seed holds every kind of fault.
-SEED, MINUTES, DAEMONS = 5, 1, 3
+SEED, MINUTES, DAEMONS = 28, 1, 3
 
 #: A minute of faults, the start of four processes and the draining, on a machine that is busy. Seconds.
 TIMEOUT = 400.0
