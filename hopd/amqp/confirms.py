@@ -85,8 +85,8 @@ class ConfirmChannel:
         if self._retired and not self._pending:
             self._channel.abandon()
 
-    def send(self, message: Outgoing, alone: bool) -> Pending:
-        """Have the message sent, at once when it is alone and no other will share its write.
+    def send(self, message: Outgoing, share: int) -> Pending:
+        """Have the message sent, at once when so many share its write (1: it waits for no others).
 
         `ChannelLost` when the channel is gone, `PutRefused` when no frame can hold it. Then nothing was sent.
         """
@@ -99,7 +99,7 @@ class ConfirmChannel:
             self._sequence += 1
             self._pending[self._sequence] = pending
             self.connection.writer.queue(data)
-        self.connection.writer.hurry(alone)
+        self.connection.writer.hurry(share)
         return pending
 
     def _on_event(self, event: Confirm | Returned) -> None:

@@ -27,6 +27,10 @@ from hopd.errors import (
 #: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
 WINDOW = 1000
 
+#: How many messages share a write, unless nobody else publishes: the broker has work while we make more, and a system call costs each of
+#: them little. Those who wait for a confirm cannot send the next one meanwhile, so they had better wait for few.
+SHARE, SHARE_OF_MANY = 16, 64
+
 #: How many of them are waited for before more are sent: so few that the broker has the others to go on with meanwhile.
 PORTION = WINDOW // 10
 
@@ -53,7 +57,7 @@ class Publisher:
         """Return when the broker has confirmed the message. A `PutError` says what is known otherwise; see the errors."""
         self._under_way.add(call := object())
         try:
-            self._await(self._send(message, deadline, len(self._under_way) == 1), deadline)
+            self._await(self._send(message, deadline, 1 if len(self._under_way) == 1 else SHARE), deadline)
         finally:
             self._ended(call)
 
@@ -87,7 +91,7 @@ class Publisher:
                     continue
                 deadline = monotonic() + timeout
                 try:
-                    window.append((index, self._send(message, deadline, False), deadline))
+                    window.append((index, self._send(message, deadline, SHARE_OF_MANY), deadline))
                 except (PutTimeout, BrokerBlocked) as error:
                     failures[index] = away = error
                 except PutError as error:
@@ -116,7 +120,7 @@ class Publisher:
         if not self._under_way:
             self._idle.set()
 
-    def _send(self, message: Outgoing, deadline: float, alone: bool) -> Pending:
+    def _send(self, message: Outgoing, deadline: float, share: int) -> Pending:
         while True:
             try:
                 channel = self._channel
@@ -125,7 +129,7 @@ class Publisher:
                 unblocked = channel.connection.unblocked
                 if not unblocked.is_set() and not unblocked.wait(max(0.0, deadline - monotonic())):
                     raise BrokerBlocked(f"{message} was not sent, the broker takes no jobs: {channel.connection.blocked}")
-                return channel.send(message, alone)
+                return channel.send(message, share)
             except BrokerRefused as error:
                 raise PutRefused(f"{message} was not sent: {error}") from error
             except BrokerError as error:

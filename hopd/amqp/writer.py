@@ -15,9 +15,6 @@ from hopd.errors import BrokerError
 
 LOGGER = logging.getLogger(__name__)
 
-#: With so many pieces queued they are sent at once: the broker has work while we make more, and a system call costs each of them little.
-SHARE = 16
-
 
 class Speaker(Protocol):
     """Something that has frames to send at a time of its own: a settlement, for one."""
@@ -70,10 +67,9 @@ class Writer:
         if not self._wakeup.is_set():  # the writer clears it before it looks for what there is
             self._wakeup.set()
 
-    def hurry(self, alone: bool) -> None:
-        """Have what is queued sent: now, if there is much of it or nobody else will add to it (`alone`), else soon. Not under the lock."""
-        enough = alone or len(self._queue) >= SHARE
-        if not (enough and self._send_now()):
+    def hurry(self, share: int) -> None:
+        """Have what is queued sent: now, if so many pieces share the write (1: it waits for no others), else soon. Not under the lock."""
+        if len(self._queue) < share or not self._send_now():
             self.wake()
 
     def ask_all(self) -> None:

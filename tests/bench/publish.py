@@ -29,10 +29,10 @@ ID_LENGTH = 20
 
 
 class Messages:
-    """Messages to queues in turn, through the default exchange: transient, mandatory, each with an id of its own."""
+    """Messages to queues in turn, by their names: transient, mandatory, each with an id of its own."""
 
-    def __init__(self, queues: Sequence[str]) -> None:
-        self._methods = itertools.cycle([frames.publish_method(CHANNEL, b"", queue.encode()) for queue in queues])
+    def __init__(self, queues: Sequence[str], exchange: str = "") -> None:
+        self._methods = itertools.cycle([frames.publish_method(CHANNEL, exchange.encode(), queue.encode()) for queue in queues])
         self._numbers = itertools.count(1)
 
     def encode(self, body: bytes) -> bytes:
@@ -45,10 +45,10 @@ class Messages:
 class RawPublisher:
     """Publishes with up to `WINDOW` unconfirmed."""
 
-    def __init__(self, channel: RawChannel, queues: Sequence[str]) -> None:
+    def __init__(self, channel: RawChannel, queues: Sequence[str], exchange: str = "") -> None:
         channel.ask(spec.Confirm.Select())
         self._channel = channel
-        self._encode = Messages(queues).encode
+        self._encode = Messages(queues, exchange).encode
         self._sent = 0
         self._base = 0  # all up to this one are confirmed
         self._ahead: set[int] = set()  # and these

@@ -53,6 +53,11 @@ class RawChannel:
         group, _, name = method.NAME.partition(".")
         return self._expect(getattr(getattr(spec, group), f"{name}Ok"))
 
+    def bind(self, queue: str, exchange: str) -> None:
+        """Have a direct exchange of that name, and the queue bound to it by its own name."""
+        self.ask(spec.Exchange.Declare(exchange=exchange, exchange_type="direct", durable=True))
+        self.ask(spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=queue))
+
     def declare(self, queue: str, *, durable: bool = True) -> None:
         """Have an empty queue of that name."""
         self.ask(spec.Queue.Declare(queue=queue, durable=durable))

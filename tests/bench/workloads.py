@@ -194,7 +194,10 @@ def _waiting(count: int) -> Workload:
     return Workload(f"waiting-{count}", title, ("hopd",), count, targets, "waiting", concurrency=100, shortest=600.0, longest=600.0)
 
 
+#: In this order. Putting comes first: once 1,000 topics were consumed, RabbitMQ takes a third fewer puts of 100 callers for minutes.
 WORKLOADS: tuple[Workload, ...] = (
+    PUT,
+    PULL,
     NO_OP,
     LARGE,
     SLEEP,
@@ -203,8 +206,6 @@ WORKLOADS: tuple[Workload, ...] = (
     SPREAD_LONG,
     *map(_topics, (1, 10, 100, 1_000)),
     *map(_concurrency, (10, 100, 1_000, 10_000)),
-    PUT,
-    PULL,
     LATENCY,
     START,
     *map(_waiting, (1_000, 100_000)),

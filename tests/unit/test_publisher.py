@@ -19,7 +19,7 @@ from hopd.amqp.confirms import ConfirmChannel
 from hopd.amqp.gates import Gates
 from hopd.amqp.outgoing import Outgoing
 from hopd.amqp.properties import Properties, encode
-from hopd.amqp.publisher import WINDOW, Publisher
+from hopd.amqp.publisher import SHARE, SHARE_OF_MANY, WINDOW, Publisher
 from hopd.amqp.wire import Confirm, Returned
 from hopd.errors import (
     BrokerBlocked,
@@ -78,7 +78,7 @@ class FakeConnection:
         self.unblocked.set()
         self.channels: list[FakeChannel] = []
         self.sent: list[Any] = []
-        self.hurried: list[bool] = []
+        self.hurried: list[int] = []
         self.answer: Callable[[int], None] = lambda _number: None
         self.writer = self
 
@@ -90,8 +90,8 @@ class FakeConnection:
         self.sent.append(pika.frame.decode_frame(data)[1].method)
         self.answer(len(self.sent))
 
-    def hurry(self, alone: bool) -> None:
-        self.hurried.append(alone)
+    def hurry(self, share: int) -> None:
+        self.hurried.append(share)
 
     # --- the broker's side --------------------------------------------------------------------
 
@@ -208,6 +208,25 @@ def test_one_confirm_may_speak_for_many(pool: ThreadPoolExecutor, publisher: Pub
     broker.confirm(4)
 
 
+def test_who_is_alone_waits_for_nobody_and_others_share_their_writes(
+    pool: ThreadPoolExecutor, publisher: Publisher, broker: FakeConnection
+) -> None:
+    # Given one that publishes, and another one meanwhile
+    first, second = under_way(pool, publisher, broker, message("1"), message("2"))
+    broker.confirm(2, multiple=True)
+    first.result(10)
+    second.result(10)
+
+    # When many are published
+    many = pool.submit(publisher.publish_many, [message("3")], 10.0)
+    wait_until(lambda: len(broker.sent) == 3)
+    broker.confirm(3)
+    many.result(10)
+
+    # Then each says how many are to share its write
+    assert broker.hurried == [1, SHARE, SHARE_OF_MANY]
+
+
 @given(st.integers(1, 12).flatmap(lambda count: st.tuples(st.just(count), st.lists(st.tuples(st.integers(1, count), st.booleans())))))
 def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_that_speaks_for_it(
     told: tuple[int, list[tuple[int, bool]]],
@@ -216,7 +235,7 @@ def test_whatever_the_order_of_confirms_each_message_is_settled_with_the_first_t
     count, confirms = told
     broker = FakeConnection()
     channel = ConfirmChannel(broker, Gates(), soon())  # type: ignore[arg-type]
-    pending = [channel.send(message(str(number)), False) for number in range(1, count + 1)]
+    pending = [channel.send(message(str(number)), 16) for number in range(1, count + 1)]
 
     # When it says so, then after each word those are settled of which it was said, and no others
     confirmed: set[int] = set()

@@ -9,9 +9,12 @@ import pytest
 
 from hopd.amqp import frames
 from hopd.amqp.settlement import Settlement
-from hopd.amqp.writer import SHARE, Writer
+from hopd.amqp.writer import Writer
 from hopd.errors import ConnectionLost
 from tests.support.waiting import wait_until
+
+#: How many are to share a write.
+SHARE = 16
 
 
 class Stream:
@@ -88,14 +91,14 @@ def test_what_was_queued_leaves_in_its_order_in_one_write(writer: Writer, stream
 
 def test_who_is_alone_sends_in_his_own_thread(writer: Writer, stream: Stream) -> None:
     writer.queue(b"a")
-    writer.hurry(alone=True)
+    writer.hurry(1)
 
     assert (stream.writes, stream.threads) == ([b"a"], [threading.get_ident()])
 
 
 def test_who_is_not_alone_leaves_the_write_to_be_shared(writer: Writer, stream: Stream) -> None:
     writer.queue(b"a")
-    writer.hurry(alone=False)
+    writer.hurry(SHARE)
 
     wait_until(lambda: stream.taken == b"a")
     assert threading.get_ident() not in stream.threads
@@ -104,7 +107,7 @@ def test_who_is_not_alone_leaves_the_write_to_be_shared(writer: Writer, stream: 
 def test_much_is_sent_at_once_by_whoever_adds_to_it(writer: Writer, stream: Stream) -> None:
     for _ in range(SHARE):
         writer.queue(b"a")
-    writer.hurry(alone=False)
+    writer.hurry(SHARE)
 
     assert (stream.writes, stream.threads) == ([b"a" * SHARE], [threading.get_ident()])
 
@@ -115,7 +118,7 @@ def test_what_the_stream_does_not_take_at_once_is_sent_before_anything_else(writ
 
     # When somebody in a hurry has more than that, and then somebody else something
     writer.queue(b"abcd")
-    writer.hurry(alone=True)
+    writer.hurry(1)
     writer.queue(b"ef")
     writer.wake()
 
@@ -133,7 +136,7 @@ def test_nobody_waits_for_a_stream_that_takes_nothing(writer: Writer, stream: St
 
     # When somebody else is in a hurry
     writer.queue(b"b")
-    writer.hurry(alone=True)
+    writer.hurry(1)
     sent = stream.taken
 
     # Then he has left it to the writer
@@ -146,7 +149,7 @@ def test_a_stream_that_is_lost_is_for_the_reader_to_tell(writer: Writer, stream:
     stream.error = ConnectionLost("reset by peer")
 
     writer.queue(b"a")
-    writer.hurry(alone=True)
+    writer.hurry(1)
 
     assert stream.ended
 
@@ -157,7 +160,7 @@ def test_a_signal_in_the_middle_of_a_write_ends_the_stream(writer: Writer, strea
 
     writer.queue(b"a")
     with pytest.raises(KeyboardInterrupt):
-        writer.hurry(alone=True)
+        writer.hurry(1)
 
     assert stream.ended
     stream.error = None
@@ -236,6 +239,6 @@ def test_after_the_end_nobody_touches_the_stream(writer: Writer, stream: Stream)
     writer.leave()
 
     writer.queue(b"a")
-    writer.hurry(alone=True)
+    writer.hurry(1)
 
     assert stream.taken == b""
