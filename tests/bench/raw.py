@@ -55,7 +55,7 @@ class RawChannel:
 
     def bind(self, queue: str, exchange: str) -> None:
         """Have a direct exchange of that name, and the queue bound to it by its own name."""
-        self.ask(spec.Exchange.Declare(exchange=exchange, exchange_type="direct", durable=True))
+        self.ask(spec.Exchange.Declare(exchange=exchange, type="direct", durable=True))
         self.ask(spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=queue))
 
     def declare(self, queue: str, *, durable: bool = True) -> None:
