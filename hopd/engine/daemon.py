@@ -169,11 +169,12 @@ class Daemon:
                 self._wake.wait()
 
     def _reload_unasked(self) -> None:
-        """For a signal: nobody waits for the answer but the log."""
+        """For a signal: nobody waits for the answer but the log. Whatever goes wrong, say no descriptor is left, hopd goes on as it was."""
         try:
             self.reload()
-        except HopError as error:
-            LOGGER.error("The config is not taken up: %s", error, extra={"event": "reload_failed", "config": self._loaded.path})
+        except Exception as error:
+            extra = {"event": "reload_failed", "config": self._loaded.path}
+            LOGGER.error("The config is not taken up: %s", error, extra=extra, exc_info=not isinstance(error, HopError))
 
     def _drain(self) -> None:
         """All topics at once, against one deadline that a second signal brings closer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -108,3 +109,24 @@ def test_a_pause_returns_when_its_topics_have_settled(tmp_path: Path) -> None:
 
     assert monotonic() - began < SETTLE_TIMEOUT / 2
     assert one.status()["topics"]["emails"]["state"] == "paused"
+
+
+def test_whatever_goes_wrong_with_a_reload_hopd_goes_on_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a daemon that runs, and has no descriptor left to look at a config with
+    one = daemon(tmp_path)
+    one._life.move("started")
+    monkeypatch.setattr("hopd.engine.reload.load", Mock(side_effect=OSError(24, "Too many open files")))
+    before = one.status()
+
+    # When it is hung up on
+    one._on_hangup()
+    one._reload_unasked()
+
+    # Then it says so and is as before
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "Too many open files" in said.getMessage()
+    assert said.exc_info
+    after = one.status()
+    assert (after["state"], after["topics"]) == ("running", before["topics"])
