@@ -52,7 +52,8 @@ def main() -> None:
 def run(path: str | None, instance: str | None) -> None:
     """Run the daemon in the foreground, until SIGTERM or SIGINT.
 
-    The first signal stops taking jobs and lets running ones finish, up to shutdown.grace; a second one stops now.
+    The first signal stops taking jobs and lets running ones finish, up to shutdown.grace; a second one stops now. SIGHUP takes up a
+    changed config, as `hopctl reload` does.
     """
     # Before anything imports ssl, socket or threading for good: the library's threads have to become greenlets.
     from gevent import monkey
