@@ -265,9 +265,8 @@ def test_a_lock_ends_with_its_process_though_a_child_lives_on(path: Path, proces
 import os, sys, time
 from hopd.broker.store import Store
 store = Store(sys.argv[1])
-child = os.fork()
-if child:
-    print("child", child, flush=True)
+if os.fork() == 0:
+    print("child", os.getpid(), flush=True)  # by itself: it has what it does after a fork behind it
 time.sleep(600)
 """
     parent = processes.python("-c", code, str(path))
