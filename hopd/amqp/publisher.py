@@ -27,12 +27,12 @@ from hopd.errors import (
 #: How many messages publish_many keeps unconfirmed: enough that the broker never waits for us, few enough to bound memory.
 WINDOW = 1000
 
+#: How many of them are waited for before more are sent: so few that the broker has the others to go on with meanwhile.
+PORTION = WINDOW // 10
+
 #: How many messages share a write, unless nobody else publishes: the broker has work while we make more, and a system call costs each of
 #: them little. Those who wait for a confirm cannot send the next one meanwhile, so they had better wait for few.
 SHARE, SHARE_OF_MANY = 16, 64
-
-#: How many of them are waited for before more are sent: so few that the broker has the others to go on with meanwhile.
-PORTION = WINDOW // 10
 
 
 class Source(Protocol):

@@ -28,7 +28,7 @@ _DELIVER = struct.pack(">HH", 60, 60)
 _RETURN = struct.pack(">HH", 60, 50)
 _ACK = struct.pack(">HH", 60, 80)
 _NACK = struct.pack(">HH", 60, 120)
-_ACK_SIZE = 13
+_ACK_SIZE = 13  # bytes of its method frame's payload
 
 _frame = struct.Struct(">BHI").unpack_from
 _tag_and_bits = struct.Struct(">QB").unpack_from

@@ -13,7 +13,7 @@ from typing import Any
 from hopd.control import protocol
 from hopd.errors import ControlError, ControlTimeout, NotRunning
 
-#: Seconds to wait for an answer; hopd answers all but `drain` and `put` at once.
+#: Seconds to wait for an answer; hopd answers all but `drain`, `reload` and `put` at once.
 TIMEOUT = 5.0
 
 _CHUNK = 64 * 1024

@@ -19,10 +19,9 @@ from gevent.event import Event
 
 from hopd.amqp.endpoint import Tls
 from hopd.amqp.recovery import LinkStatus
-from hopd.config.broker import TlsSettings
+from hopd.config.broker import BrokerSettings, TlsSettings
 from hopd.config.fields import MEMORY
 from hopd.config.load import Loaded
-from hopd.config.model import Settings
 from hopd.engine.embedded import Embedded
 from hopd.engine.reload import Reload
 from hopd.engine.shelter import sheltered
@@ -80,8 +79,7 @@ class Daemon:
         leave: Callable[[], object] | None = None,
         embedded: Embedded | None = None,
     ) -> None:
-        self._loaded = loaded
-        self._settings: Settings = loaded.settings
+        self._path = loaded.path
         self._instance = instance
         self._embedded = embedded
         self._life = LifeCycle("hopd", DAEMON, "starting")
@@ -90,14 +88,14 @@ class Daemon:
         self._wake = Event()
         self._leaving: _Leaving | None = None
         self._signalled = False
-        self._queue = self._work_queue()
+        self._queue = self._work_queue(loaded.settings.broker)
         self._suspects = Suspects(state)
         self._signal_actions: dict[signal.Signals, Callable[[], object]] = {
             signal.SIGTERM: partial(self._on_signal, signal.SIGTERM),
             signal.SIGINT: partial(self._on_signal, signal.SIGINT),
             signal.SIGHUP: self._on_hangup,
         }
-        self._watchdog = None if leave is None else Watchdog(self._settings.watchdog, leave)
+        self._watchdog = None if leave is None else Watchdog(loaded.settings.watchdog, leave)
         self._topics = Topics(self._queue, self._suspects, instance, loaded)
         self._reload = Reload(loaded, self._topics)
         self._hung_up = False
@@ -143,8 +141,8 @@ class Daemon:
         self._topics.start()
         if self._life.can("started"):
             self._life.move("started")
-        about = {"event": "started", "config": self._loaded.path, "topics": len(self._topics), "version": __version__}
-        LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._topics), self._loaded.path, extra=about)
+        about = {"event": "started", "config": self._path, "topics": len(self._topics), "version": __version__}
+        LOGGER.info("hopd %s runs %d topics of %s", __version__, len(self._topics), self._path, extra=about)
 
     def _settle_in(self) -> None:
         """Once every topic is under way, have what is there by then left out when garbage is looked for: it is there for good.
@@ -173,7 +171,7 @@ class Daemon:
         try:
             self.reload()
         except Exception as error:
-            extra = {"event": "reload_failed", "config": self._loaded.path}
+            extra = {"event": "reload_failed", "config": self._path}
             LOGGER.error("The config is not taken up: %s", error, extra=extra, exc_info=not isinstance(error, HopError))
 
     def _drain(self) -> None:
@@ -241,7 +239,6 @@ class Daemon:
         self._life.move("reload")
         try:
             changes = self._reload.run()
-            self._loaded, self._settings = self._reload.loaded, self._reload.loaded.settings
             concerned = [*changes["added"], *changes["changed"]]
             self._wait_until(lambda: self._leaving is not None or self._topics.under_way(concerned), monotonic() + SETTLE_TIMEOUT)
         finally:
@@ -252,7 +249,7 @@ class Daemon:
 
     def shutdown(self, now: bool, grace: float | None) -> None:
         """Ask the daemon to leave: within `grace` seconds (the config's by default), or at once. Returns immediately."""
-        seconds = 0.0 if now else self._settings.shutdown.grace if grace is None else grace
+        seconds = 0.0 if now else self._reload.loaded.settings.shutdown.grace if grace is None else grace
         deadline = monotonic() + seconds
         if self._leaving is None:
             self._leaving = _Leaving(deadline)
@@ -291,7 +288,7 @@ class Daemon:
             "host": socket.gethostname(),
             "uptime": round(monotonic() - self._started, 3),
             "started_at": self._started_at,
-            "config": self._loaded.path,
+            "config": self._path,
             "broker": {**_link(links["consuming"]), "embedded": None if self._embedded is None else self._embedded.store or MEMORY},
             "publisher": _link(links["publishing"]),
             "topics": {name: {**topic, "blocked": self._blocked(name)} for name, topic in self._topics.status().items()},
@@ -312,8 +309,7 @@ class Daemon:
 
     # --- from settings to objects -------------------------------------------------------------
 
-    def _work_queue(self) -> WorkQueue:
-        broker = self._settings.broker
+    def _work_queue(self, broker: BrokerSettings) -> WorkQueue:
         name = broker.connection_name if self._instance is None else f"{broker.connection_name}@{self._instance}"
         return WorkQueue(
             broker.urls if self._embedded is None else self._embedded.url,

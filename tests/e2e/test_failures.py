@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pika
@@ -15,17 +14,8 @@ from tests.support.daemon import Daemon, handler, put, wait_empty, wait_ready
 from tests.support.handlers import WAYS
 from tests.support.library import work_queue
 from tests.support.node import Node
-from tests.support.process import Processes
 
 Start = Callable[..., Daemon]
-
-
-@pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: Node) -> Start:
-    def start(topics: dict[str, Any], **options: Any) -> Daemon:
-        return Daemon(processes, tmp_path, broker.url, topics, **options).wait_consuming()
-
-    return start
 
 
 def test_whatever_a_handler_does_its_job_is_buried_and_the_next_one_is_done(start: Start, broker: Node, topic_name: str) -> None:

@@ -18,14 +18,6 @@ from tests.support.waiting import wait_until
 Start = Callable[..., Daemon]
 
 
-@pytest.fixture
-def start(processes: Processes, tmp_path: Path, broker: Node) -> Start:
-    def start(topics: dict[str, Any], **options: Any) -> Daemon:
-        return Daemon(processes, tmp_path, broker.url, topics, **options).wait_consuming()
-
-    return start
-
-
 def reload(daemon: Daemon) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(daemon.hopctl("--json", "reload"))
     return result
